@@ -1,0 +1,1 @@
+"""Lays out tasks and mints sprites."""

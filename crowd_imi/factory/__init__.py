@@ -1,0 +1,1 @@
+"""Makes the pack: units, activations, exemplars, visualisations."""

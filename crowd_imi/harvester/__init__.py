@@ -1,0 +1,1 @@
+"""Collects, checks, settles and replaces."""

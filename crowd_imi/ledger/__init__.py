@@ -1,0 +1,1 @@
+"""Money: intents, outcomes, the cap and the spender's lease."""

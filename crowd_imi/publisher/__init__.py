@@ -1,0 +1,1 @@
+"""Posts a study on a platform."""

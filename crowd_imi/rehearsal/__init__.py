@@ -1,0 +1,1 @@
+"""The whole study with simulated participants, through the real pages."""

@@ -1,0 +1,1 @@
+"""MIS per unit and model, and the report."""

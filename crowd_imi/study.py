@@ -1,0 +1,329 @@
+"""study.toml: what the researcher writes, as frozen models.
+
+``load_study`` reports every problem at once, each with its key, what is wrong and what would be right.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from crowd_imi.errors import StudyError
+from crowd_imi.records import DIFFICULTY_PERCENTILE, REFERENCES, Condition, Difficulty, Money, Record
+
+SCHEMA = 1
+
+R = TypeVar("R", bound=Record)
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class StudySection(Record):
+    """``[study]``: what this study is."""
+
+    name: Slug
+    title: Annotated[str, Field(min_length=1, max_length=120)]
+    """Shown to participants."""
+    seed: Natural = 1
+    """Everything random follows from it."""
+
+
+class ImagesSection(Record):
+    """``[images]``: where the natural images come from."""
+
+    folder: Path
+    """Relative to study.toml; searched recursively for JPEG, PNG and WebP files."""
+    licence: Annotated[str, Field(min_length=1)]
+    provenance: str = ""
+
+
+class ModelSection(Record):
+    """``[models.NAME]``: one network and the layers whose channels may become units."""
+
+    source: Annotated[str, Field(pattern=r"^timm:.+$")]
+    """``timm:ARCHITECTURE``, e.g. ``timm:resnet50.tv_in1k``."""
+    layers: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Module names; ``*`` stands for any part of a name."""
+    checkpoint: Path | None = None
+    """A safetensors file, relative to study.toml. Without one: ``pretrained`` or random weights."""
+    pretrained: bool = False
+    """Take timm's weights from the Hugging Face hub."""
+    classes: Positive | None = None
+    input_size: Positive | None = None
+    """Pixels on a side; the model's own where it isn't set."""
+
+
+class ArmSection(Record):
+    """``[[arms]]``: one model in one condition at one difficulty; a participant sees one arm."""
+
+    model: str
+    condition: Condition
+    difficulty: Difficulty = "easy"
+    units: Positive
+    """How many units of the model are sampled: layer uniform, then channel uniform within it."""
+    null: Natural = 0
+    """Null units mixed in: their activations are permuted, so nobody can answer them above chance."""
+    responses: Positive = 30
+    """Valid responses per unit."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.model}-{self.condition}-{self.difficulty}"
+
+
+class PanelsSection(Record):
+    """``[panels]``: how many image batches each unit has, and how large images are stored."""
+
+    batches: Annotated[int, Field(ge=1, le=20)] = 11
+    """Sets of images per unit that are used in turn."""
+    image_size: Annotated[int, Field(ge=32, le=512)] = 224
+    """Pixels on a side of a stored image."""
+
+
+class VisualisationSection(Record):
+    """``[visualisation]``: the feature visualisations of the synthetic condition, made by lucent."""
+
+    size: Annotated[int, Field(ge=32, le=512)] = 224
+    steps: Positive = 2500
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    diversity: Annotated[float, Field(ge=0)] = 100.0
+    """Weight of the diversity term; 0 leaves it out."""
+
+
+class TasksSection(Record):
+    """``[tasks]``: how trials are put into tasks."""
+
+    trials: Positive = 40
+    """Main trials of a task, all of different units."""
+    catch: Natural = 5
+    """Catch trials of a task: obvious ones, to see who looks."""
+    max_attempts: Positive = 3
+    """Submissions per task before it is given up as short."""
+
+
+class ExclusionSection(Record):
+    """``[exclusion]``: a submission counts when every one of these holds (inclusive limits)."""
+
+    min_catch_ratio: Share = 0.8
+    min_total_seconds: Natural = 135
+    max_total_seconds: Positive = 2500
+    min_instruction_seconds: Natural = 15
+    min_row_choices: Natural = 5
+    """Each row, upper and lower, is chosen at least this often."""
+    max_practice_blocks: Positive = 3
+
+
+class PagesSection(Record):
+    """``[pages]``: what participants meet."""
+
+    template: str = "two_alternative"
+    """Folder of hit_templates/."""
+    language: str = "en"
+    contact: Annotated[str, Field(min_length=3)]
+    """Address for participants' questions."""
+    investigator: Annotated[str, Field(min_length=1)]
+    institution: Annotated[str, Field(min_length=1)]
+    visit_minutes: Positive = 120
+    """How long a participant may take before the task goes to somebody else."""
+
+
+class PaySection(Record):
+    """``[pay]``: in minor units (cents, pence) of one currency."""
+
+    reward: Natural = 279
+    """For one task."""
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    cap: Natural
+    """No path spends more than this."""
+    estimated_minutes: Annotated[float, Field(gt=0)] = 15.0
+
+    @property
+    def reward_money(self) -> Money:
+        return Money(amount=self.reward, currency=self.currency)
+
+
+class StudyFile(Record):
+    """study.toml."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    study: StudySection
+    images: ImagesSection
+    models: Annotated[dict[Slug, ModelSection], Field(min_length=1)]
+    arms: Annotated[tuple[ArmSection, ...], Field(min_length=1)]
+    panels: PanelsSection = PanelsSection()
+    visualisation: VisualisationSection = VisualisationSection()
+    tasks: TasksSection = TasksSection()
+    exclusion: ExclusionSection = ExclusionSection()
+    pages: PagesSection
+    pay: PaySection
+
+    def arm(self, arm_id: str) -> ArmSection:
+        return next(arm for arm in self.arms if arm.id == arm_id)
+
+    def task_count(self, arm: ArmSection) -> int:
+        """Tasks of an arm; ``load_study`` has made sure that they come out even."""
+        return (arm.units + arm.null) * arm.responses // self.tasks.trials
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study's folder: where everything is."""
+
+    folder: Path
+    file: StudyFile
+
+    @property
+    def toml(self) -> Path:
+        return self.folder / "study.toml"
+
+    @property
+    def images(self) -> Path:
+        return self.folder / self.file.images.folder
+
+    @property
+    def pack(self) -> Path:
+        return self.folder / "pack"
+
+    @property
+    def plan(self) -> Path:
+        """The tasks as laid out, answers included: never served."""
+        return self.folder / "plan.json"
+
+    @property
+    def sprites(self) -> Path:
+        return self.folder / "sprites"
+
+    @property
+    def key(self) -> Path:
+        """The study's secret, from which sprite tokens and visit tokens are made."""
+        return self.folder / "study.key"
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "study.db"
+
+    def rehearsal(self, name: str) -> Path:
+        return self.folder / "rehearsals" / name
+
+    def path(self, relative: Path) -> Path:
+        """A path from study.toml: relative ones start at the study's folder."""
+        return self.folder / relative
+
+
+def load_study(folder: Path) -> Study:
+    """Read and check ``folder/study.toml``.
+
+    Raises:
+        StudyError: with one line for every problem found, not only the first.
+    """
+    path = folder / "study.toml"
+    raw = _read(path)
+    problems = list(_shape_problems(path, raw))
+    problems += _fit_problems(path, raw)
+    if problems:
+        raise StudyError(*problems)
+    return Study(folder, StudyFile.model_validate(raw))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: there is no study here; make one with `crowd-imi init {path.parent}`") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: this is no valid TOML: {error}") from None
+
+
+def _shape_problems(path: Path, raw: dict[str, Any]) -> Iterator[str]:
+    try:
+        StudyFile.model_validate(raw)
+    except ValidationError as error:
+        for problem in error.errors():
+            yield f"{path}: {_describe(problem)}"
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+    got = problem["input"]
+    match problem["type"]:
+        case "extra_forbidden":
+            return f"{key} isn't a known key; take it out, or see `crowd-imi init` for the keys there are"
+        case "missing":
+            return f"{key} is missing; see the commented file that `crowd-imi init` writes"
+        case _:
+            return f"{key} = {got!r} doesn't work: {_lower_first(problem['msg'])}"
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _fit_problems(path: Path, raw: dict[str, Any]) -> Iterator[str]:
+    """Numbers that are right one by one but don't fit together; looks only at sections that are right."""
+    models = raw.get("models")
+    tasks = _section(TasksSection, raw.get("tasks", {}))
+    arms = [_section(ArmSection, arm) for arm in _list(raw.get("arms"))]
+    seen: set[str] = set()
+    for index, arm in enumerate(arms):
+        if arm is None:
+            continue
+        where = f"{path}: arms.{index}"
+        if arm.id in seen:
+            yield f"{where}: the arm {arm.id} stands here twice; take one out or change its difficulty"
+        seen.add(arm.id)
+        if isinstance(models, dict) and arm.model not in models:
+            known = ", ".join(sorted(models)) or "none"
+            yield f"{where}.model = {arm.model!r} isn't among [models.…] (there: {known})"
+        if tasks is not None:
+            yield from _task_problems(where, arm, tasks)
+
+
+def _task_problems(where: str, arm: ArmSection, tasks: TasksSection) -> Iterator[str]:
+    units = arm.units + arm.null
+    if tasks.trials > units:
+        yield (
+            f"{where}: tasks.trials = {tasks.trials} needs {tasks.trials} different units, but units + null = {units}; "
+            "lower tasks.trials or raise units"
+        )
+        return
+    if (units * arm.responses) % tasks.trials:
+        fitting = next(n for n in range(arm.responses, arm.responses + tasks.trials + 1) if not units * n % tasks.trials)
+        yield (
+            f"{where}.responses = {arm.responses}: {units} units × {arm.responses} responses can't be cut into tasks of "
+            f"{tasks.trials} trials; responses = {fitting} can"
+        )
+
+
+def _section(model: type[R], raw: object) -> R | None:
+    try:
+        return model.model_validate(raw)
+    except ValidationError:
+        return None
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def images_needed(study: StudyFile) -> int:
+    """The smallest number of usable images from which every arm's panels can be made.
+
+    With B batches a unit's references are its 9·B lowest and 9·B highest images, and its queries come from windows of B
+    ranks that don't touch them, so easy panels need 20·B images. The other windows begin at a share p of all
+    images, which must be behind the references (p·N ≥ 9·B) and must not meet in the middle.
+    """
+    batches = study.panels.batches
+    needed = 2 * (REFERENCES + 1) * batches
+    for arm in study.arms:
+        share = DIFFICULTY_PERCENTILE[arm.difficulty]
+        if share is not None:
+            needed = max(needed, ceil(REFERENCES * batches / share))
+    return needed
