@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from crowd_imi.errors import StudyError
 from crowd_imi.records import DIFFICULTY_PERCENTILE, REFERENCES, Condition, Difficulty, Money, Record
@@ -250,7 +251,7 @@ def _shape_problems(path: Path, raw: dict[str, Any]) -> Iterator[str]:
             yield f"{path}: {_describe(problem)}"
 
 
-def _describe(problem: Any) -> str:
+def _describe(problem: ErrorDetails) -> str:
     key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
     got = problem["input"]
     match problem["type"]:

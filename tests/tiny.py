@@ -1,5 +1,6 @@
 """The smallest study that every stage accepts: two arms, random pictures, no torch."""
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -141,8 +142,6 @@ def write_pack(study: Study) -> Pack:
 
 
 def _store(pack: Path, pixels: np.ndarray, sources: dict[str, str], rank: int, activation: float) -> Exemplar:
-    import hashlib
-
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
@@ -183,8 +182,6 @@ def fake_plan(study: Study) -> Plan:
 
 
 def _sprite(study: Study, name: str) -> str:
-    import hashlib
-
     token = hashlib.sha256(name.encode()).hexdigest()[:32]
     write_atomically(study.sprites / f"{token}.avif", token.encode())
     return f"{token}.avif"

@@ -4,7 +4,7 @@ Times are milliseconds since 1970 (UTC) by the server's clock unless a column sa
 guarding: they hold whatever two processes do at the same moment.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -21,7 +21,7 @@ class Base(DeclarativeBase):
     """Tables of study.db."""
 
     metadata = MetaData(naming_convention=_NAMES)
-    type_annotation_map = {int: BigInteger().with_variant(Integer, "sqlite"), dict[str, Any]: JSON}
+    type_annotation_map: ClassVar = {int: BigInteger().with_variant(Integer, "sqlite"), dict[str, Any]: JSON}
 
 
 class PeopleBase(DeclarativeBase):
