@@ -9,8 +9,10 @@
     ├── StoreError          a database of another schema, of another kind, or in use
     │   └── Refused         what a visit asks for isn't possible in its state
     ├── PlatformError       what a platform said no to
-    ├── LedgerError         money: over the cap, an intent that can't be decided
+    ├── LedgerError         money: somebody else spends, another currency
+    │   └── CapReached      paying this would go over the cap
     ├── PublishError        a study that can't be posted as it is
+    ├── PagesError          the task pages can't be served
     ├── HarvestError        a submission that can't be handled
     ├── ScoringError        data that can't be scored
     └── RehearsalError      simulated participants who can't take part
@@ -54,10 +56,12 @@ class StoreError(CrowdImiError):
 class Refused(StoreError):
     """A visit asked for something that isn't possible in its state; ``reason`` is for the participant."""
 
-    def __init__(self, reason: str, status: int = 409) -> None:
+    def __init__(self, reason: str, status: int = 409, code: str = "not-possible") -> None:
         super().__init__(reason)
         self.reason = reason
         self.status = status
+        self.code = code
+        """A slug that the page's scripts tell refusals apart by."""
 
 
 class PlatformError(CrowdImiError):
@@ -65,11 +69,19 @@ class PlatformError(CrowdImiError):
 
 
 class LedgerError(CrowdImiError):
-    """Money: over the cap, or an intent that can't be decided."""
+    """Money: somebody else spends at the moment, or another currency."""
+
+
+class CapReached(LedgerError):
+    """Paying this would go over the cap; it is held until a person raises the cap."""
 
 
 class PublishError(CrowdImiError):
     """A study can't be posted as it is."""
+
+
+class PagesError(CrowdImiError):
+    """The task pages can't be served."""
 
 
 class HarvestError(CrowdImiError):

@@ -2,20 +2,36 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write ``content`` to ``path`` with fsync before the file takes its name."""
+    with _written(path, content, mode) as temporary:
+        temporary.replace(path)
+
+
+def write_once(path: Path, content: bytes, *, mode: int = 0o644) -> bytes:
+    """Write ``content`` unless there is a file already; of two processes one wins, and both get what is there then."""
+    with _written(path, content, mode) as temporary, suppress(FileExistsError):
+        os.link(temporary, path)
+    return path.read_bytes()
+
+
+@contextmanager
+def _written(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    """A complete temporary file beside ``path``; it is gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)

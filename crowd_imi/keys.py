@@ -10,7 +10,11 @@ import os
 import secrets
 from pathlib import Path
 
-from crowd_imi.files import write_atomically
+from crowd_imi.errors import StoreError
+from crowd_imi.files import write_once
+
+_SHORTEST = 32
+"""Bytes of a key file: 64 hexadecimal digits as we write it, half of that at least in one that somebody brought."""
 
 
 def study_key(path: Path) -> bytes:
@@ -28,9 +32,13 @@ def lab_key() -> bytes:
 
 
 def _key(path: Path) -> bytes:
-    if not path.exists():
-        write_atomically(path, secrets.token_hex(32).encode(), mode=0o600)
-    return path.read_bytes().strip()
+    key = (path.read_bytes() if path.exists() else write_once(path, secrets.token_hex(32).encode(), mode=0o600)).strip()
+    if len(key) < _SHORTEST:
+        raise StoreError(
+            f"{path}: this is no key (it has {len(key)} bytes); put the right one back. A new one would give new tokens and "
+            "take returning participants for new ones"
+        )
+    return key
 
 
 def keyed_hash(key: bytes, *parts: str) -> str:
@@ -42,3 +50,8 @@ def keyed_hash(key: bytes, *parts: str) -> str:
 def participant_hash(key: bytes, platform: str, participant: str) -> str:
     """What stands for a platform's participant id everywhere but in people.db."""
     return keyed_hash(key, "participant", platform, participant)
+
+
+def completion_code(key: bytes, posting: str) -> str:
+    """The code by which a posting's participants show their platform that they finished; ``posting`` is our intent id."""
+    return keyed_hash(key, "completion", posting)[:10].upper()

@@ -11,19 +11,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from crowd_imi.errors import StudyError
+from crowd_imi.mistakes import mistakes
 from crowd_imi.records import DIFFICULTY_PERCENTILE, REFERENCES, Condition, Difficulty, Money, Record
 
 SCHEMA = 1
 
+NULL = "null"
+"""What null units are called in every table, so no model may be called so."""
+
 R = TypeVar("R", bound=Record)
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Pixels = Annotated[int, Field(ge=32, le=512, strict=True)]
+AboveZero = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 
 
 class StudySection(Record):
@@ -54,7 +59,7 @@ class ModelSection(Record):
     """Module names; ``*`` stands for any part of a name."""
     checkpoint: Path | None = None
     """A safetensors file, relative to study.toml. Without one: ``pretrained`` or random weights."""
-    pretrained: bool = False
+    pretrained: Annotated[bool, Field(strict=True)] = False
     """Take timm's weights from the Hugging Face hub."""
     classes: Positive | None = None
     input_size: Positive | None = None
@@ -82,19 +87,19 @@ class ArmSection(Record):
 class PanelsSection(Record):
     """``[panels]``: how many image batches each unit has, and how large images are stored."""
 
-    batches: Annotated[int, Field(ge=1, le=20)] = 11
+    batches: Annotated[int, Field(ge=1, le=20, strict=True)] = 11
     """Sets of images per unit that are used in turn."""
-    image_size: Annotated[int, Field(ge=32, le=512)] = 224
+    image_size: Pixels = 224
     """Pixels on a side of a stored image."""
 
 
 class VisualisationSection(Record):
     """``[visualisation]``: the feature visualisations of the synthetic condition, made by lucent."""
 
-    size: Annotated[int, Field(ge=32, le=512)] = 224
+    size: Pixels = 224
     steps: Positive = 2500
-    learning_rate: Annotated[float, Field(gt=0)] = 0.05
-    diversity: Annotated[float, Field(ge=0)] = 100.0
+    learning_rate: AboveZero = 0.05
+    diversity: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 100.0
     """Weight of the diversity term; 0 leaves it out."""
 
 
@@ -143,11 +148,15 @@ class PaySection(Record):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
     cap: Natural
     """No path spends more than this."""
-    estimated_minutes: Annotated[float, Field(gt=0)] = 15.0
+    estimated_minutes: AboveZero = 15.0
 
     @property
     def reward_money(self) -> Money:
         return Money(amount=self.reward, currency=self.currency)
+
+    @property
+    def cap_money(self) -> Money:
+        return Money(amount=self.cap, currency=self.currency)
 
 
 class StudyFile(Record):
@@ -226,68 +235,72 @@ def load_study(folder: Path) -> Study:
     """
     path = folder / "study.toml"
     raw = _read(path)
-    problems = list(_shape_problems(path, raw))
-    problems += _fit_problems(path, raw)
+    problems = [*mistakes(StudyFile, raw), *_misfits(raw)]
     if problems:
-        raise StudyError(*problems)
+        raise StudyError(*(f"{path}: {problem}" for problem in problems))
     return Study(folder, StudyFile.model_validate(raw))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise StudyError(f"{path}: there is no study here; make one with `crowd-imi init {path.parent}`") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: this is no valid TOML: {error}") from None
-
-
-def _shape_problems(path: Path, raw: dict[str, Any]) -> Iterator[str]:
+    except NotADirectoryError:
+        raise StudyError(f"{path.parent}: this is a file; give the study's folder, where study.toml is") from None
+    except IsADirectoryError:
+        raise StudyError(f"{path}: this is a folder; study.toml must be a file") from None
     try:
-        StudyFile.model_validate(raw)
-    except ValidationError as error:
-        for problem in error.errors():
-            yield f"{path}: {_describe(problem)}"
+        raw = tomllib.loads(content.decode())
+    except UnicodeDecodeError:
+        raise StudyError(f"{path}: this is no text in UTF-8; save it as UTF-8, or start from `crowd-imi init`") from None
+    except tomllib.TOMLDecodeError as error:
+        detail = str(error)
+        raise StudyError(f"{path}: this is no valid TOML: {detail[:1].lower()}{detail[1:]}; mend that place first") from None
+    if not raw:
+        raise StudyError(f"{path}: the file is empty; start from the commented one that `crowd-imi init` writes")
+    return raw
 
 
-def _describe(problem: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-    got = problem["input"]
-    match problem["type"]:
-        case "extra_forbidden":
-            return f"{key} isn't a known key; take it out, or see `crowd-imi init` for the keys there are"
-        case "missing":
-            return f"{key} is missing; see the commented file that `crowd-imi init` writes"
-        case _:
-            return f"{key} = {got!r} doesn't work: {_lower_first(problem['msg'])}"
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _fit_problems(path: Path, raw: dict[str, Any]) -> Iterator[str]:
+def _misfits(raw: dict[str, Any]) -> Iterator[str]:
     """Numbers that are right one by one but don't fit together; looks only at sections that are right."""
-    models = raw.get("models")
     tasks = _section(TasksSection, raw.get("tasks", {}))
-    arms = [_section(ArmSection, arm) for arm in _list(raw.get("arms"))]
-    seen: set[str] = set()
-    for index, arm in enumerate(arms):
+    exclusion = _section(ExclusionSection, raw.get("exclusion", {}))
+    models = raw.get("models")
+    yield from _model_misfits(models if isinstance(models, dict) else {})
+    yield from _arm_misfits(raw, models, tasks)
+    if exclusion is not None:
+        yield from _exclusion_misfits(exclusion, tasks)
+
+
+def _model_misfits(models: dict[str, object]) -> Iterator[str]:
+    for name, value in models.items():
+        model = _section(ModelSection, value)
+        if name == NULL:
+            yield f"models.{name}: this name stands for null units in every table; choose another"
+        if model is not None and model.pretrained and model.checkpoint is not None:
+            yield f"models.{name}: checkpoint and pretrained = true can't both hold; take one out"
+
+
+def _arm_misfits(raw: dict[str, Any], models: object, tasks: TasksSection | None) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    listed = raw.get("arms")
+    for index, value in enumerate(listed if isinstance(listed, list) else ()):
+        arm = _section(ArmSection, value)
         if arm is None:
             continue
-        where = f"{path}: arms.{index}"
-        if arm.id in seen:
-            yield f"{where}: the arm {arm.id} stands here twice; take one out or change its difficulty"
-        seen.add(arm.id)
+        where = f"arms[{index}]"
+        first = seen.setdefault(arm.id, index)
+        if first != index:
+            yield f"{where}: {arm.id} is arms[{first}] already; take one out, or change its condition or difficulty"
         if isinstance(models, dict) and arm.model not in models:
             known = ", ".join(sorted(models)) or "none"
-            yield f"{where}.model = {arm.model!r} isn't among [models.…] (there: {known})"
+            yield f"{where}.model = {arm.model!r} isn't among [models.…]; right would be one of those there: {known}"
         if tasks is not None:
-            yield from _task_problems(where, arm, tasks)
+            yield from _task_misfits(where, arm, tasks)
 
 
-def _task_problems(where: str, arm: ArmSection, tasks: TasksSection) -> Iterator[str]:
+def _task_misfits(where: str, arm: ArmSection, tasks: TasksSection) -> Iterator[str]:
     units = arm.units + arm.null
     if tasks.trials > units:
         yield (
@@ -303,15 +316,24 @@ def _task_problems(where: str, arm: ArmSection, tasks: TasksSection) -> Iterator
         )
 
 
+def _exclusion_misfits(exclusion: ExclusionSection, tasks: TasksSection | None) -> Iterator[str]:
+    if exclusion.min_total_seconds >= exclusion.max_total_seconds:
+        yield (
+            f"exclusion.min_total_seconds = {exclusion.min_total_seconds} isn't below "
+            f"exclusion.max_total_seconds = {exclusion.max_total_seconds}, so everybody would be excluded; swap or change them"
+        )
+    if tasks is not None and 2 * exclusion.min_row_choices > tasks.trials:
+        yield (
+            f"exclusion.min_row_choices = {exclusion.min_row_choices} asks for {2 * exclusion.min_row_choices} choices, but "
+            f"tasks.trials = {tasks.trials}, so everybody would be excluded; at most {tasks.trials // 2} works"
+        )
+
+
 def _section(model: type[R], raw: object) -> R | None:
     try:
         return model.model_validate(raw)
     except ValidationError:
         return None
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
 
 
 def images_needed(study: StudyFile) -> int:

@@ -145,7 +145,9 @@ def _store(pack: Path, pixels: np.ndarray, sources: dict[str, str], rank: int, a
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    write_atomically(image_path(pack, digest), buffer.getvalue())
+    path = image_path(pack, digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())
     sources[digest] = f"random-{len(sources)}.png"
     return Exemplar(image=digest, rank=rank, activation=activation)
 
@@ -183,5 +185,6 @@ def fake_plan(study: Study) -> Plan:
 
 def _sprite(study: Study, name: str) -> str:
     token = hashlib.sha256(name.encode()).hexdigest()[:32]
-    write_atomically(study.sprites / f"{token}.avif", token.encode())
+    study.sprites.mkdir(exist_ok=True)
+    (study.sprites / f"{token}.avif").write_bytes(token.encode())
     return f"{token}.avif"

@@ -1,1 +1,15 @@
-"""Lays out tasks and mints sprites."""
+"""Lays out tasks and mints sprites.
+
+::
+
+    tasks      which unit stands in which task, with which of its panels
+    catch      obvious trials from the arm's own units
+    practice   the practice trials of stimuli/practice
+    layout     a task's trials in their order, and each trial's tiles in theirs
+    pictures   one tile's pixels
+    fidelity   a sprite's tiles as a browser decodes them, and how far they are from the originals
+    encoding   a task's sprites as AVIF: one quality, one size
+    minting    sprite files: made once, kept, removed when stale
+    plan       all of it, written down
+    summary    what a plan asks for in people and money
+"""

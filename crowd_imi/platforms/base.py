@@ -29,7 +29,7 @@ class PlatformSubmission(Record):
     """The platform's id of the posting."""
     participant: str
     status: str
-    """The platform's own word: local says active, awaiting_review, returned, approved, rejected."""
+    """The platform's own word: local says active, awaiting_review, returned, timed_out, approved, rejected."""
 
 
 class Platform(Protocol):
@@ -45,6 +45,10 @@ class Platform(Protocol):
 
     def post(self, request: PostingRequest) -> str:
         """Post, and return the platform's id of the posting; the same intent returns the same id."""
+        ...
+
+    def find(self, intent: str) -> str | None:
+        """The platform's id of the posting that was made for this intent; None when there is none."""
         ...
 
     def set_places(self, posting: str, places: int) -> None:
@@ -65,6 +69,10 @@ class Platform(Protocol):
 
     def approve(self, submission: str) -> None:
         """Pay the reward; approving again changes nothing."""
+        ...
+
+    def release(self, submission: str) -> None:
+        """Take back the place of somebody who is still at it (timed_out); changes nothing when the place was given up."""
         ...
 
     def finish_url(self, submission: str, completion_code: str) -> str:

@@ -33,9 +33,13 @@ class Store:
         self._engine = engine
         self._reading = engine.execution_options(read_only=True)
         self._people = people
-        self.kind = StoreKind(self.about("kind"))
-        if clock is not None and not isinstance(clock, SystemClock) and self.kind is not StoreKind.REHEARSAL:
-            raise StoreError(f"{engine.url}: only a rehearsal takes a simulated clock; this is a {self.kind}")
+        try:
+            self.kind = StoreKind(self.about("kind"))
+            if clock is not None and not isinstance(clock, SystemClock) and self.kind is not StoreKind.REHEARSAL:
+                raise StoreError(f"{engine.url}: only a rehearsal takes a simulated clock; this is a {self.kind}")
+        except BaseException:
+            self.close()
+            raise
         self.clock: Clock = clock or SystemClock()
 
     @classmethod
@@ -47,6 +51,7 @@ class Store:
         """
         engine = open_engine(url)
         if current_revision(engine, "study") is not None:
+            engine.dispose()
             raise StoreError(f"{engine.url}: there is a database here already; open it, or choose another place")
         create(engine, "study")
         people = open_engine(people_url)
@@ -68,6 +73,7 @@ class Store:
         engine = open_engine(url)
         revision = current_revision(engine, "study")
         if revision != newest_revision("study"):
+            engine.dispose()
             raise StoreError(
                 f"{engine.url}: this database has schema {revision}, this version needs {newest_revision('study')}; "
                 "open it with the version that made it"
@@ -115,13 +121,16 @@ class Store:
 
 
 def open_engine(url: str) -> Engine:
-    """An engine whose transactions are durable: SQLite with WAL and ``synchronous=FULL``."""
+    """An engine whose transactions are durable: SQLite with WAL and ``synchronous=FULL``.
+
+    Its errors don't quote what was to be written: platforms' ids would end up in logs.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": 30})
+    engine = create_engine(parsed, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

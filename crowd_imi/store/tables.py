@@ -103,7 +103,7 @@ class Visit(Base):
     participant: Mapped[str]
     """Keyed hash of the platform's id."""
     posting_id: Mapped[str] = mapped_column(ForeignKey("posting.id"))
-    task_id: Mapped[int] = mapped_column(ForeignKey("task.id"))
+    task_id: Mapped[int] = mapped_column(ForeignKey("task.id"), index=True)
     holds_task: Mapped[bool]
     """True while the task is nobody else's: under way, submitted or valid. Unique per task while true."""
     state: Mapped[str]
@@ -231,6 +231,18 @@ class Intent(Base):
     outcome: Mapped[str | None]
     opened_at: Mapped[int]
     closed_at: Mapped[int | None]
+
+
+class Stray(Base):
+    """A place that somebody took on the platform without arriving here, or whose arrival was refused."""
+
+    __tablename__ = "stray"
+
+    submission: Mapped[str] = mapped_column(primary_key=True)
+    """Keyed hash of the platform's id."""
+    posting_id: Mapped[str] = mapped_column(ForeignKey("posting.id"))
+    seen_at: Mapped[int]
+    """When a harvest first saw it."""
 
 
 class Lease(Base):

@@ -52,6 +52,13 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_task')),
     sa.UniqueConstraint('arm', 'number', name=op.f('uq_task_arm'))
     )
+    op.create_table('stray',
+    sa.Column('submission', sa.String(), nullable=False),
+    sa.Column('posting_id', sa.String(), nullable=False),
+    sa.Column('seen_at', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
+    sa.ForeignKeyConstraint(['posting_id'], ['posting.id'], name=op.f('fk_stray_posting_id_posting')),
+    sa.PrimaryKeyConstraint('submission', name=op.f('pk_stray'))
+    )
     op.create_table('trial',
     sa.Column('task_id', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
     sa.Column('position', sa.BigInteger().with_variant(sa.Integer(), 'sqlite'), nullable=False),
@@ -91,6 +98,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('participant', name=op.f('uq_visit_participant'))
     )
     with op.batch_alter_table('visit', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_visit_task_id'), ['task_id'], unique=False)
         batch_op.create_index('uq_visit_holds_task', ['task_id'], unique=True, sqlite_where=sa.text('holds_task'), postgresql_where=sa.text('holds_task'))
 
     op.create_table('answer',
@@ -171,9 +179,11 @@ def downgrade() -> None:
     op.drop_table('answer')
     with op.batch_alter_table('visit', schema=None) as batch_op:
         batch_op.drop_index('uq_visit_holds_task', sqlite_where=sa.text('holds_task'), postgresql_where=sa.text('holds_task'))
+        batch_op.drop_index(batch_op.f('ix_visit_task_id'))
 
     op.drop_table('visit')
     op.drop_table('trial')
+    op.drop_table('stray')
     op.drop_table('task')
     op.drop_table('posting')
     op.drop_table('lease')

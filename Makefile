@@ -1,0 +1,51 @@
+# make install   everything into .venv, and what Debian lacks when you are root
+# make demo      install, then the whole chain on the embedded example
+# make test      install, then everything that decides whether a change lands
+# make docs      write the generated pages of docs/reference anew
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install system demo test lint docs clean
+
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO ?= demo
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+install: system $(INSTALLED)
+
+system:
+	@.ci/system-packages
+
+# What decides what is installed: a change in one of these, or a missing page script, installs again.
+$(INSTALLED): pyproject.toml hit_templates/package-lock.json hit_templates/build.py crowd_imi/_built/built-from.txt
+	@.ci/make-venv $(VENV) $(PYTHON)
+	@touch $@
+
+crowd_imi/_built/built-from.txt: ;
+
+demo: install
+	@echo "==> running the demo in $(DEMO)/: about 5 minutes on 2 cores; running it again goes on where it stopped"
+	@$(BIN)/crowd-imi demo $(DEMO)
+
+lint: install
+	@echo "==> ruff, mypy, import-linter"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: lint
+	@echo "==> pytest"
+	@$(BIN)/pytest
+
+docs: install
+	@$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) crowd_imi/_built .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

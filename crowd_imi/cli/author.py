@@ -1,0 +1,95 @@
+"""``init`` and ``check``: writing a study down, and finding out whether it can work."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crowd_imi.cli.output import Json, Output, StudyFolder
+from crowd_imi.errors import StudyError
+from crowd_imi.files import write_atomically
+from crowd_imi.records import Record
+from crowd_imi.study_templates import TemplateName, template
+
+if TYPE_CHECKING:
+    from crowd_imi.readiness import Readiness
+
+GITIGNORE = """\
+# What crowd-imi makes here. Keys, participants' ids and answers don't belong into a repository;
+# packs, plans and sprites are made anew from study.toml.
+*.key
+*.db
+*.db-shm
+*.db-wal
+/pack/
+/plan.json
+/sprites/
+/network/
+/rehearsals/
+/report/
+"""
+
+
+class Begun(Record):
+    """What ``init --json`` prints."""
+
+    study_toml: Path
+    template: str
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command()
+    def init(
+        folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new study's folder; made when missing.")],
+        template: Annotated[TemplateName, typer.Option(help="Which file to start from.")] = TemplateName.DEFAULT,
+        json: Json = False,
+    ) -> None:
+        """Write a commented study.toml to start from."""
+        output = Output(json)
+        toml = begin(folder, template)
+        output.say(f"wrote {toml}; edit it, then run: crowd-imi check {folder}")
+        output.result(Begun(study_toml=toml, template=template.value))
+
+    @app.command()
+    def check(study: StudyFolder, json: Json = False) -> None:
+        """Look for every problem at once: file, images, models, pack, plan and money."""
+        from crowd_imi.readiness import look_at
+        from crowd_imi.study import load_study
+
+        output = Output(json)
+        found = look_at(load_study(study), output.track)
+        _tell(output, found)
+        output.result(found)
+        if found.problems:
+            raise StudyError(*found.problems)
+
+
+def begin(folder: Path, name: TemplateName) -> Path:
+    """Write study.toml and a .gitignore into ``folder``; nothing that is there is overwritten.
+
+    Raises:
+        StudyError: there is a study already.
+    """
+    toml = folder / "study.toml"
+    if toml.exists():
+        raise StudyError(f"{toml}: there is a study here already; edit it, or choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise StudyError(f"{folder}: this is a file; name a folder")
+    write_atomically(toml, template(name).encode())
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        write_atomically(ignore, GITIGNORE.encode())
+    return toml
+
+
+def _tell(output: Output, found: "Readiness") -> None:
+    output.say(f"study:  {found.study}, {found.tasks} tasks")
+    output.say(f"images: {found.images}, {found.images_needed} are needed")
+    output.say(f"cost:   {found.cost}, at the very most {found.most}; fees of a platform not counted")
+    output.say(f"pay:    {found.pay_per_hour} per hour")
+    for remark in found.remarks:
+        output.say(f"remark: {remark}")
+    if not found.problems:
+        output.say("no problem found")

@@ -1,0 +1,167 @@
+"""``serve`` and ``preview``: the task pages."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crowd_imi.cli.output import Json, Output, StudyFolder
+from crowd_imi.cli.run_folder import Rehearsal
+from crowd_imi.errors import StoreError
+from crowd_imi.files import write_atomically
+from crowd_imi.records import Record
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from crowd_imi.pages.server import Site
+    from crowd_imi.study import Study
+
+Host = Annotated[str, typer.Option(help="Address that the task pages listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port of the task pages; 0 lets the system choose.")]
+PlacesPort = Annotated[
+    int, typer.Option(min=0, max=65535, help="Port of the local platform's list of places, on 127.0.0.1 only.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
+
+LOOPBACK = "127.0.0.1"
+
+
+class Serving(Record):
+    """What is served where; also in the run folder's ``serving.json`` while it is."""
+
+    pages: str
+    places: str | None
+    link: str | None = None
+    """A preview's link."""
+    pid: int
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command()
+    def serve(  # noqa: PLR0913, PLR0917 (one per option)
+        study: StudyFolder,
+        host: Host = LOOPBACK,
+        port: Port = 8000,
+        places_port: PlacesPort = 8001,
+        workers: Workers = 2,
+        rehearsal: Rehearsal = None,
+        json: Json = False,
+    ) -> None:
+        """Serve the task pages, and the local platform's list of places."""
+        from crowd_imi.pages.server import Site, listen
+        from crowd_imi.platforms.local import LocalPlatform
+        from crowd_imi.study import load_study
+
+        loaded = load_study(study)
+        run_folder = loaded.folder if rehearsal is None else loaded.rehearsal(rehearsal)
+        _check_run(loaded, run_folder)
+        pages = Site(lambda: _pages(loaded, run_folder), listen(host, port))
+        places = Site(lambda: _places(run_folder), listen(LOOPBACK, places_port))
+        platform = LocalPlatform(run_folder / "local.db")
+        platform.set_base_url(places.address)
+        platform.close()
+        serving = Serving(pages=pages.address, places=places.address, pid=os.getpid())
+        _serve((pages, places), workers, run_folder, serving, Output(json))
+
+    @app.command()
+    def preview(  # noqa: PLR0913, PLR0917 (one per option)
+        study: StudyFolder,
+        host: Host = LOOPBACK,
+        port: Port = 8000,
+        workers: Workers = 1,
+        print_link: Annotated[bool, typer.Option("--print-link", help="Print the link and don't serve.")] = False,
+        json: Json = False,
+    ) -> None:
+        """A link to click through a task as a participant would; never counted."""
+        from crowd_imi.keys import study_key
+        from crowd_imi.pages.server import Site, listen
+        from crowd_imi.pages.tokens import Tokens
+        from crowd_imi.study import load_study
+
+        loaded = load_study(study)
+        run_folder = loaded.rehearsal("preview")
+        _make_preview(loaded, run_folder)
+        token = Tokens(study_key(loaded.key)).for_preview(loaded.file.study.name)
+        if print_link:
+            base = f"http://{host}:{port}"
+            output, link = Output(json), f"{base}/preview?token={token}"
+            output.say(link)
+            output.result(Serving(pages=base, places=None, link=link, pid=os.getpid()))
+            return
+        pages = Site(lambda: _pages(loaded, run_folder, with_platform=False), listen(host, port))
+        link = f"{pages.address}/preview?token={token}"
+        serving = Serving(pages=pages.address, places=None, link=link, pid=os.getpid())
+        _serve((pages,), workers, run_folder, serving, Output(json))
+
+
+def _pages(study: "Study", run_folder: Path, *, with_platform: bool = True) -> "Flask":
+    from crowd_imi.pages.app import create_app
+    from crowd_imi.platforms.local import LocalPlatform
+    from crowd_imi.store import Store
+    from crowd_imi.store.engine import database_urls
+
+    store = Store.open(*database_urls(run_folder))
+    platform = LocalPlatform(run_folder / "local.db") if with_platform else None
+    return create_app(study, store, platform, run_folder=run_folder)
+
+
+def _places(run_folder: Path) -> "Flask":
+    from crowd_imi.pages.places import create_app
+    from crowd_imi.platforms.local import LocalPlatform
+
+    return create_app(LocalPlatform(run_folder / "local.db"))
+
+
+def _check_run(study: "Study", run_folder: Path) -> None:
+    """Say what is wrong here, in one line, rather than in every worker."""
+    from crowd_imi.pages.app import create_app
+    from crowd_imi.store import Store
+    from crowd_imi.store.engine import database_urls
+
+    store = Store.open(*database_urls(run_folder))
+    try:
+        create_app(study, store, None, run_folder=run_folder)
+    finally:
+        store.close()
+
+
+def _make_preview(study: "Study", run_folder: Path) -> None:
+    """The preview's databases; they are made anew when the plan was."""
+    from crowd_imi.plan import load_plan
+    from crowd_imi.publisher.launch import create_store
+    from crowd_imi.store import Store, StoreKind
+    from crowd_imi.store.engine import database_urls
+
+    plan = load_plan(study.plan)
+    if (run_folder / "study.db").exists():
+        try:
+            store = Store.open(*database_urls(run_folder))
+            current = store.kind is StoreKind.PREVIEW and store.about("plan_sha256") == plan.sha256
+            store.close()
+        except StoreError:
+            current = False
+        if current:
+            return
+        shutil.rmtree(run_folder)
+    create_store(study, plan, run_folder, StoreKind.PREVIEW).close()
+
+
+def _serve(sites: "tuple[Site, ...]", workers: int, run_folder: Path, serving: Serving, output: Output) -> None:
+    from crowd_imi.pages.server import serve_sites
+
+    note = run_folder / "serving.json"
+
+    def ready() -> None:
+        write_atomically(note, serving.model_dump_json().encode())
+        output.say(f"task pages: {serving.link or serving.pages}")
+        if serving.places:
+            output.say(f"open places: {serving.places}")
+        output.say("stop with Ctrl-C; nothing is lost by it")
+        output.result(serving)
+
+    serve_sites(sites, workers, ready, lambda: note.unlink(missing_ok=True))

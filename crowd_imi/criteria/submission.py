@@ -1,0 +1,55 @@
+"""What criteria look at, and what they say."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from crowd_imi.records import Record, TrialKind
+
+Criterion = Literal["catch_trials", "total_time", "instruction_time", "row_choices", "practice_blocks"]
+
+Row = Literal["upper", "lower"]
+
+
+class Check(Record):
+    """What one criterion said of one submission."""
+
+    criterion: Criterion
+    passed: bool | None
+    """None where there was nothing to measure: it then counts neither for nor against the participant."""
+    measured: float | None
+    """In the criterion's own unit: a ratio, seconds or a count."""
+    limit: str
+    """What was asked for, in words."""
+    clock: Literal["server", "browser"] | None = None
+    """Whose clock measured it, for times."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedAnswer:
+    """One answer, as far as criteria care."""
+
+    kind: TrialKind
+    null_unit: bool
+    """The trial asks about a null unit, which nobody can answer."""
+    row: Row
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One participant's finished work; times are milliseconds since 1970 by the server's clock.
+
+    Who failed practice has no answers and never submitted.
+    """
+
+    answers: tuple[SubmittedAnswer, ...]
+    practice_blocks: int
+    practice_passed: bool
+    consented_at: int | None = None
+    instructed_at: int | None = None
+    submitted_at: int | None = None
+
+    @property
+    def judged_answers(self) -> tuple[SubmittedAnswer, ...]:
+        """Answers to main trials, without those on null units: these say nothing about the participant."""
+        return tuple(answer for answer in self.answers if answer.kind == "main" and not answer.null_unit)

@@ -1,0 +1,120 @@
+"""A task's trials in their order, and each trial's twenty tiles in theirs."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from crowd_imi.design.catch import CatchMaker, ToPicture
+from crowd_imi.design.pictures import Picture
+from crowd_imi.design.tasks import draw_tasks, take_turns
+from crowd_imi.errors import DesignError
+from crowd_imi.pack import ArmPack, Pack, UnitPanels
+from crowd_imi.records import REFERENCES, Exemplar, Panel, SidePair, Tiles, TrialKind
+from crowd_imi.seeds import generator
+from crowd_imi.study import ArmSection, StudyFile
+
+CATCH_BATCH = -1
+"""What catch trials carry as their batch, as in the published tables."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOutTrial:
+    """One trial: what it shows, and on which tile."""
+
+    kind: TrialKind
+    unit: str
+    batch: int
+    pictures: tuple[Picture, ...]
+    """The twenty tiles, row by row."""
+    tiles: Tiles
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOutTask:
+    """One task's trials in the order in which they are asked."""
+
+    arm: str
+    number: int
+    trials: tuple[LaidOutTrial, ...]
+
+
+def lay_out(study: StudyFile, arm: ArmSection, pack: Pack) -> Iterator[LaidOutTask]:
+    """An arm's tasks; the same study file, pack and seed lead to the same ones.
+
+    Raises:
+        DesignError: the pack doesn't hold this arm as study.toml asks for it, or can't fill its tasks.
+    """
+    units = _usable_units(pack.manifest.arm(arm.id), arm)
+    seed = study.study.seed
+    tasks = draw_tasks(len(units), arm.responses, study.tasks.trials, generator(seed, "tasks", arm.id))
+    turns = take_turns(tasks, [len(unit.panels) for unit in units], generator(seed, "turns", arm.id))
+
+    def picture(exemplar: Exemplar) -> Picture:
+        return Picture(pack.image(exemplar.image), exemplar.image)
+
+    catch = CatchMaker(arm.condition, units, picture, study.panels.image_size, generator(seed, "catch", arm.id))
+    order, places = generator(seed, "order", arm.id), generator(seed, "tiles", arm.id)
+    for number, (row, turn) in enumerate(zip(tasks, turns, strict=True), 1):
+        main = {units[u].unit.key: units[u].panels[p] for u, p in zip(row, turn, strict=True)}
+        trials = [_main_trial(key, panel, picture, places) for key, panel in main.items()]
+        try:
+            made = catch.take(study.tasks.catch, main)
+        except DesignError as error:
+            raise DesignError(f"arm {arm.id}, task {number} of {len(tasks)}: {error}") from None
+        trials += [LaidOutTrial("catch", c.unit, CATCH_BATCH, *arrange(c.references, c.queries, places)) for c in made]
+        yield LaidOutTask(arm.id, number, tuple(trials[index] for index in order.permutation(len(trials))))
+
+
+def arrange(
+    references: SidePair[tuple[Picture, ...]], queries: SidePair[Picture], rng: np.random.Generator
+) -> tuple[tuple[Picture, ...], Tiles]:
+    """Put a trial's twenty images on tiles in random order; every order is equally likely.
+
+    Returns:
+        The images row by row, and which tile plays which role.
+    """
+    roles = (*references.min, *references.max, queries.min, queries.max)
+    places = [int(place) for place in rng.permutation(len(roles))]
+    pictures = dict(zip(places, roles, strict=True))
+    tiles = Tiles(
+        references=SidePair(min=tuple(places[:REFERENCES]), max=tuple(places[REFERENCES : 2 * REFERENCES])),
+        queries=SidePair(min=places[-2], max=places[-1]),
+    )
+    return tuple(pictures[place] for place in range(len(roles))), tiles
+
+
+def _main_trial(unit: str, panel: Panel, picture: ToPicture, rng: np.random.Generator) -> LaidOutTrial:
+    shown = panel.references
+    references = SidePair[tuple[Picture, ...]](min=tuple(map(picture, shown.min)), max=tuple(map(picture, shown.max)))
+    queries = SidePair[Picture](min=picture(panel.queries.min), max=picture(panel.queries.max))
+    return LaidOutTrial("main", unit, panel.batch, *arrange(references, queries, rng))
+
+
+def _usable_units(packed: ArmPack, arm: ArmSection) -> list[UnitPanels]:
+    """The arm's units with the panels whose twenty images all differ; an image set may hold an image twice."""
+    null = sum(unit.unit.null for unit in packed.units)
+    if (len(packed.units) - null, null) != (arm.units, arm.null):
+        raise DesignError(
+            f"arm {arm.id}: study.toml asks for {arm.units} units and {arm.null} null ones, but the pack holds "
+            f"{len(packed.units) - null} and {null}; run `crowd-imi render` again"
+        )
+    units = []
+    for unit in packed.units:
+        usable = tuple(panel for panel in unit.panels if _all_differ(panel))
+        if not usable:
+            raise DesignError(
+                f"arm {arm.id}: every panel of {unit.unit.key} shows an image twice; take doubles out of the images"
+            )
+        if len(usable) < len(unit.panels):
+            logger.warning("%s: left out %d panels that show an image twice", unit.unit.key, len(unit.panels) - len(usable))
+        units.append(unit.model_copy(update={"panels": usable}))
+    return units
+
+
+def _all_differ(panel: Panel) -> bool:
+    exemplars = (*panel.references.min, *panel.references.max, panel.queries.min, panel.queries.max)
+    return len({exemplar.image for exemplar in exemplars}) == len(exemplars)

@@ -1,0 +1,104 @@
+"""The design stage: from a pack to tasks and sprites."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crowd_imi.design.encoding import grid_for
+from crowd_imi.design.layout import LaidOutTask, LaidOutTrial, arrange, lay_out
+from crowd_imi.design.minting import Batch, mint, remove_stale
+from crowd_imi.design.practice import load_practice
+from crowd_imi.errors import DesignError
+from crowd_imi.keys import study_key
+from crowd_imi.pack import Pack
+from crowd_imi.plan import Plan, PlannedTask, PlannedTrial, PracticeTrial, load_plan
+from crowd_imi.progress import Track, silent
+from crowd_imi.resources import resource
+from crowd_imi.seeds import generator
+from crowd_imi.study import Study
+
+
+def make_plan(study: Study, track: Track = silent, *, practice: Path | None = None) -> Plan:
+    """Lay out every arm's tasks, mint their sprites and write plan.json last.
+
+    Run again with the same study file, pack and key it finds everything there and changes nothing. Sprites that the new
+    plan doesn't name are removed once it is written.
+
+    Args:
+        study: with a rendered pack.
+        track: shows how far minting is.
+        practice: folder of the practice trials; ``stimuli/practice`` unless told otherwise.
+
+    Raises:
+        PackError: there is no pack, or it lacks an arm.
+        DesignError: the pack doesn't fit study.toml, there are too few catch trials, or answers exist for another plan.
+    """
+    pack = Pack(study.pack)
+    _check_size(study, pack)
+    grid = grid_for(study.file.panels.image_size)
+    key = study_key(study.key)
+    tasks = [task for arm in study.file.arms for task in lay_out(study.file, arm, pack)]
+    drills, drill_batch = _practice(study, practice or resource("stimuli", "practice"))
+    batches = [_batch(task) for task in tasks]
+    plan = Plan(
+        study=study.file.study.name,
+        seed=study.file.study.seed,
+        pack_sha256=pack.digest,
+        grid=grid,
+        practice=tuple(
+            drill.model_copy(update={"sprite": name})
+            for drill, name in zip(drills, drill_batch.file_names(key, grid), strict=True)
+        ),
+        tasks=tuple(_planned(task, batch.file_names(key, grid)) for task, batch in zip(tasks, batches, strict=True)),
+    )
+    _refuse_to_change(study, plan)
+    mint(study.sprites, [drill_batch, *batches], key, grid, track)
+    plan.save(study.plan)
+    remove_stale(study.sprites, sprite_names(plan))
+    return plan
+
+
+def sprite_names(plan: Plan) -> set[str]:
+    """Every file that the plan needs below ``sprites/``."""
+    return {trial.sprite for trial in plan.practice} | {trial.sprite for task in plan.tasks for trial in task.trials}
+
+
+def _check_size(study: Study, pack: Pack) -> None:
+    wanted, stored = study.file.panels.image_size, pack.manifest.image_size
+    if wanted != stored:
+        raise DesignError(
+            f"{study.toml}: panels.image_size = {wanted}, but the pack's images have {stored} px; run `crowd-imi render` again"
+        )
+
+
+def _refuse_to_change(study: Study, plan: Plan) -> None:
+    """Answers point into the plan: once there is a store, the plan stays as it is."""
+    if study.database.exists() and study.plan.exists() and load_plan(study.plan).sha256 != plan.sha256:
+        raise DesignError(
+            f"{study.plan}: this study has begun ({study.database.name} is there), and study.toml or the pack has changed since; "
+            "put them back, or begin a new study in another folder"
+        )
+
+
+def _practice(study: Study, folder: Path) -> tuple[list[PracticeTrial], Batch]:
+    rng = generator(study.file.study.seed, "practice")
+    trials, sprites = [], []
+    for drill in load_practice(folder):
+        pictures, tiles = arrange(drill.references, drill.queries, rng)
+        trials.append(PracticeTrial(sprite="", tiles=tiles, obvious=drill.obvious))
+        sprites.append(pictures)
+    return trials, Batch("practice", tuple(sprites))
+
+
+def _batch(task: LaidOutTask) -> Batch:
+    return Batch(f"{task.arm}, task {task.number}", tuple(trial.pictures for trial in task.trials))
+
+
+def _planned(task: LaidOutTask, names: Sequence[str]) -> PlannedTask:
+    def trial(laid_out: LaidOutTrial, name: str) -> PlannedTrial:
+        return PlannedTrial(kind=laid_out.kind, unit=laid_out.unit, batch=laid_out.batch, sprite=name, tiles=laid_out.tiles)
+
+    return PlannedTask(
+        arm=task.arm,
+        number=task.number,
+        trials=tuple(trial(laid_out, name) for laid_out, name in zip(task.trials, names, strict=True)),
+    )

@@ -1,0 +1,86 @@
+"""What a plan asks for: people, bytes and money."""
+
+from math import sqrt
+from statistics import fmean
+
+from crowd_imi.plan import Plan
+from crowd_imi.records import Money, Record, Unit
+from crowd_imi.study import Study
+
+Z95 = 1.96
+
+
+class ArmSummary(Record):
+    """One arm of a plan."""
+
+    arm: str
+    units: int
+    null_units: int
+    tasks: int
+    responses: int
+    """Valid responses per unit."""
+    half_width: float
+    """Half of a unit's 95 % interval where it is widest, at a proportion correct of 0.5 (normal approximation)."""
+
+
+class PlanSummary(Record):
+    """What ``plan --json`` prints."""
+
+    study: str
+    plan: str
+    plan_sha256: str
+    arms: tuple[ArmSummary, ...]
+    tasks: int
+    trials_per_task: int
+    catch_per_task: int
+    practice_trials: int
+    sprites: int
+    sprite_bytes: int
+    bytes_per_visit: int
+    """Images of one visit: practice and one task, mean over tasks."""
+    reward: Money
+    cost: Money
+    """Rewards when nobody has to be replaced; without a platform's fees."""
+    cap: Money
+    replacements_within_cap: int
+    """Submissions that can be paid beyond one per task; negative when the cap doesn't even pay those."""
+
+
+def summarise(study: Study, plan: Plan) -> PlanSummary:
+    """Count what the plan and its sprites come to."""
+    size = {path.name: path.stat().st_size for path in study.sprites.glob("*.avif")}
+    practice = sum(size[trial.sprite] for trial in plan.practice)
+    visits = [practice + sum(size[trial.sprite] for trial in task.trials) for task in plan.tasks]
+    pay = study.file.pay
+    cost = len(plan.tasks) * pay.reward
+    return PlanSummary(
+        study=plan.study,
+        plan=str(study.plan),
+        plan_sha256=plan.sha256,
+        arms=tuple(_arm(plan, study, arm.id) for arm in study.file.arms),
+        tasks=len(plan.tasks),
+        trials_per_task=study.file.tasks.trials,
+        catch_per_task=study.file.tasks.catch,
+        practice_trials=len(plan.practice),
+        sprites=len(plan.practice) + sum(len(task.trials) for task in plan.tasks),
+        sprite_bytes=practice + sum(visits) - len(visits) * practice,
+        bytes_per_visit=round(fmean(visits)),
+        reward=pay.reward_money,
+        cost=Money(amount=cost, currency=pay.currency),
+        cap=Money(amount=pay.cap, currency=pay.currency),
+        replacements_within_cap=(pay.cap - cost) // pay.reward if pay.reward else 0,
+    )
+
+
+def _arm(plan: Plan, study: Study, arm: str) -> ArmSummary:
+    tasks = [task for task in plan.tasks if task.arm == arm]
+    units = {Unit.from_key(trial.unit) for task in tasks for trial in task.trials}
+    responses = study.file.arm(arm).responses
+    return ArmSummary(
+        arm=arm,
+        units=sum(not unit.null for unit in units),
+        null_units=sum(unit.null for unit in units),
+        tasks=len(tasks),
+        responses=responses,
+        half_width=Z95 * sqrt(0.25 / responses),
+    )

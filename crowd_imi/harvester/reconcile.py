@@ -1,0 +1,91 @@
+"""First step: what the platform says against what we say, by the table in ``lifecycle``."""
+
+from dataclasses import dataclass
+
+from crowd_imi.allocation import release_expired
+from crowd_imi.errors import PlatformError
+from crowd_imi.harvester.context import Round
+from crowd_imi.keys import keyed_hash, study_key
+from crowd_imi.ledger import PaidCall, note
+from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for, move
+from crowd_imi.store.submissions import see_strays, visits_of
+from crowd_imi.store.tables import Visit
+from crowd_imi.store.visits import find_visit
+
+_MOVES = {Action.RETURN: VisitState.RETURNED, Action.TIME_OUT: VisitState.TIMED_OUT}
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """How many visits ended, and how many places were taken back."""
+
+    returned: int
+    timed_out: int
+    released: int
+
+
+def reconcile(this: Round) -> Reconciled:
+    """Time out who took too long, follow what the platform says, and take back places that nobody uses."""
+    with this.store.write() as session:
+        expired = release_expired(session, this.study.file.pages.visit_minutes, this.store.now())
+    with this.store.read() as session:
+        visits = visits_of(session, this.posting)
+    moved = [_follow(this, visit.id) for visit in visits if _has_news(this, visit)]
+    released = sum(_release(this, this.submissions[v.id]) for v in visits if _action(this, v) is Action.RELEASE)
+    released += sum(_release(this, stray) for stray in _old_strays(this, {visit.id for visit in visits}))
+    return Reconciled(moved.count(Action.RETURN), len(expired) + moved.count(Action.TIME_OUT), released)
+
+
+def strays_of(statuses: dict[str, str], submissions: dict[str, str], visits: set[str]) -> set[str]:
+    """Submissions on the platform that have no visit here."""
+    return statuses.keys() - {submissions[visit] for visit in visits if visit in submissions}
+
+
+def _action(this: Round, visit: Visit) -> Action:
+    return action_for(visit.state, this.status_of(visit.id))
+
+
+def _has_news(this: Round, visit: Visit) -> bool:
+    action = _action(this, visit)
+    unnoted = action is Action.NOTE_PAID and visit.payment == Payment.UNPAID
+    return unnoted or action in _MOVES or visit.platform_state != this.status_of(visit.id)
+
+
+def _follow(this: Round, visit_id: str) -> Action:
+    """Bring one visit up to what the platform says, by the state that it has now."""
+    status = this.status_of(visit_id)
+    with this.store.write() as session:
+        visit = find_visit(session, visit_id, lock=True)
+        if visit is None:
+            return Action.NOTHING
+        action = action_for(visit.state, status)
+        visit.platform_state = status
+        if action in _MOVES:
+            move(visit, _MOVES[action], this.store.now())
+        unpaid = visit.payment == Payment.UNPAID
+    if action is Action.NOTE_PAID and unpaid:
+        note(this.lease, PaidCall("approve", visit_id, this.reward), "approved on the platform")
+        with this.store.write() as session:
+            session.get_one(Visit, visit_id).payment = Payment.PAID.value
+    return action
+
+
+def _release(this: Round, submission: str) -> bool:
+    try:
+        this.platform.release(submission)
+    except PlatformError as error:
+        this.refused.append(f"release: {error}")
+        return False
+    return True
+
+
+def _old_strays(this: Round, visits: set[str]) -> list[str]:
+    """Active submissions that stay without a visit for as long as a visit may take: refused at arrival, or never arrived."""
+    key = study_key(this.study.key)
+    strays = strays_of(this.statuses, this.submissions, visits)
+    hashes = {keyed_hash(key, "stray", s): s for s in strays if this.statuses[s] == PlatformStatus.ACTIVE}
+    now = this.store.now()
+    with this.store.write() as session:
+        seen = see_strays(session, this.posting, hashes, now)
+    limit = this.study.file.pages.visit_minutes * 60_000
+    return sorted(hashes[stray] for stray, since in seen.items() if now - since >= limit)

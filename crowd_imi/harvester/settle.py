@@ -1,0 +1,79 @@
+"""Third step: everybody who is owed is paid, valid or not, through the ledger."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from crowd_imi.errors import CapReached, PlatformError
+from crowd_imi.harvester.context import Round
+from crowd_imi.ledger import PaidCall, spend
+from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
+from crowd_imi.store.submissions import visits_to_pay
+from crowd_imi.store.tables import Visit
+
+JUDGED = frozenset({VisitState.VALID, VisitState.EXCLUDED})
+
+Outcome = Literal["paid", "held", "not now"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many were paid, and how many wait for a higher cap."""
+
+    paid: int
+    held: int
+
+
+def settle(this: Round, unpaid: int, promised: int) -> Settled:
+    """Pay who has a verdict.
+
+    Who submitted late isn't among those that places were counted for: they are paid from what is left beside
+    everybody else's pay.
+
+    Args:
+        this: the round.
+        unpaid: visits under way or done that aren't paid.
+        promised: free places that may still bring a visit.
+    """
+    with this.store.read() as session:
+        waiting = visits_to_pay(session, this.posting, JUDGED)
+    late = [visit for visit in waiting if visit.left_at is not None]
+    outcomes = [_pay(this, visit, 0) for visit in waiting if visit.left_at is None]
+    others = unpaid - outcomes.count("paid") - len(late) + promised
+    outcomes += [_pay(this, visit, others * this.reward.amount) for visit in late]
+    return Settled(outcomes.count("paid"), outcomes.count("held"))
+
+
+def _pay(this: Round, visit: Visit, reserved: int) -> Outcome:
+    submission = this.submissions.get(visit.id)
+    if submission is None:
+        this.refused.append(f"approve {visit.id}: its platform ids were deleted, so it can't be paid any more")
+        return "not now"
+    if action_for(visit.state, this.statuses.get(submission)) is not Action.PAY:
+        return "not now"
+    try:
+        spend(
+            this.lease,
+            PaidCall("approve", visit.id, this.reward),
+            lambda: _approve(this, submission),
+            reserved=reserved,
+            read_back=lambda: _approved(this, submission),
+        )
+    except CapReached:
+        return "held"
+    except PlatformError as error:
+        this.refused.append(f"approve {visit.id}: {error}")
+        return "not now"
+    this.statuses[submission] = PlatformStatus.APPROVED
+    with this.store.write() as session:
+        row = session.get_one(Visit, visit.id)
+        row.payment, row.platform_state = Payment.PAID.value, PlatformStatus.APPROVED.value
+    return "paid"
+
+
+def _approve(this: Round, submission: str) -> str:
+    this.platform.approve(submission)
+    return "approved"
+
+
+def _approved(this: Round, submission: str) -> str | None:
+    return "approved" if this.platform.submission(submission).status == PlatformStatus.APPROVED else None

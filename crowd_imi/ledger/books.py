@@ -1,0 +1,34 @@
+"""What was spent, and what waits."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from crowd_imi.store.money import amount_of, intents_in
+
+SPENDING = ("approve",)
+"""Operations that spend; posting and places promise what approvals will spend."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The ledger in sums, in minor units."""
+
+    spent: int
+    """Paid, or sent and not yet known to be paid."""
+    held: int
+    """Owed, but over the cap: for a person to decide."""
+    open_intents: int
+    """Calls whose outcome isn't known: a crash left them, and the next run reads them back."""
+    refused: tuple[str, ...]
+    """What platforms said no to, in their words."""
+
+
+def books(session: Session) -> Books:
+    """Add up the ledger."""
+    return Books(
+        spent=amount_of(session, SPENDING, ("open", "done")),
+        held=amount_of(session, SPENDING, ("held",)),
+        open_intents=len(intents_in(session, "open")),
+        refused=tuple(f"{i.operation} {i.subject}: {i.outcome}" for i in intents_in(session, "refused", "approve")),
+    )

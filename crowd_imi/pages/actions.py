@@ -1,0 +1,144 @@
+"""What a participant's page may do, each in one transaction: consent, instructions, answers, submission.
+
+Every action may be repeated, as a browser does whose connection broke before the reply came: the same request gets the
+same reply, and nothing is stored twice.
+"""
+
+from sqlalchemy.orm import Session
+
+from crowd_imi.allocation import retake_task
+from crowd_imi.errors import Refused
+from crowd_imi.lifecycle import VisitState, move
+from crowd_imi.pages.layout import chosen_side, main_upper
+from crowd_imi.pages.requests import (
+    AnswerRequest,
+    ConsentRequest,
+    EventRequest,
+    InstructionsRequest,
+    PageRequest,
+    SubmitRequest,
+)
+from crowd_imi.pages.view import AnswerReply, Step
+from crowd_imi.store.tables import Answer, Event, PageTime, Visit
+from crowd_imi.store.visits import TaskTrials, answers_of, count_remarks
+
+S = VisitState
+
+MOST_EVENTS = 5000
+MOST_PAGES = 500
+"""More than these a visit's page doesn't send; they keep one visitor from filling the disk."""
+
+
+def consent(visit: Visit, request: ConsentRequest, form_version: str, now: int) -> None:
+    """Agree or decline; what was agreed to, and when, is kept.
+
+    Raises:
+        Refused: another version of the form is in force, or the visit is past this step and says otherwise.
+    """
+    decided = S.CONSENTED if request.agree else S.DECLINED
+    agreed_before = request.agree and visit.consented_at is not None
+    if agreed_before or visit.state == decided:
+        return
+    if request.version != form_version:
+        raise Refused("The consent form has changed; please reload the page and read it again.", 409, "consent-changed")
+    move(visit, decided, now)
+    visit.consent_version = request.version
+    if request.agree:
+        visit.consented_at = now
+
+
+def page_time(session: Session, visit: Visit, request: PageRequest, now: int) -> None:
+    """Keep how long one page of the instructions was shown.
+
+    Raises:
+        Refused: far more pages than there are.
+    """
+    if count_remarks(session, visit.id, "pages") >= MOST_PAGES:
+        raise Refused("There are too many pages in this visit.", 429, "too-many")
+    session.add(PageTime(visit_id=visit.id, page=request.page, shown_ms=round(request.shown_ms), at=now))
+
+
+def finish_instructions(visit: Visit, request: InstructionsRequest, now: int) -> None:
+    """The instructions are read: practice begins.
+
+    Raises:
+        Refused: there is no consent yet, or the visit has ended.
+    """
+    if visit.instructed_at is None:
+        move(visit, S.PRACTISING, now)
+        visit.instructed_at = now
+        visit.browser = dict(request.browser)
+
+
+def answer(session: Session, visit: Visit, task: TaskTrials, request: AnswerRequest, now: int) -> AnswerReply:
+    """Store one answer and tell whether it is right, which nobody is told before.
+
+    Raises:
+        Refused: ``already-answered`` with another value, ``out-of-order``, or the visit isn't at its trials.
+    """
+    given = answers_of(session, visit.id)
+    right = sum(row.correct for row in given)
+    position = request.position
+    if position < len(given):
+        stored = given[position]
+        if (stored.row, stored.confidence) != (request.row, request.confidence):
+            raise Refused(
+                f"Question {position + 1} is answered already, and an answer can't be changed.", 409, "already-answered"
+            )
+        return _answer_reply(stored.correct, len(given), right, task)
+    if visit.practised_at is None or visit.submitted_at is not None:
+        raise Refused(f"This visit is {visit.state.replace('_', ' ')}, so it takes no answers.", 409, "out-of-order")
+    if position != len(given) or position >= len(task.trials):
+        raise Refused(f"The next question is number {len(given) + 1}; please reload the page.", 409, "out-of-order")
+    choice = chosen_side(main_upper(visit.layout_seed, position), request.row)
+    correct = choice == "max"
+    session.add(
+        Answer(
+            visit_id=visit.id,
+            position=position,
+            row=request.row,
+            choice=choice,
+            correct=correct,
+            confidence=request.confidence,
+            rt_ms=request.rt_ms,
+            shown_ms=request.shown_ms,
+            saving_ms=request.saving_ms,
+            at=now,
+        )
+    )
+    return _answer_reply(correct, len(given) + 1, right + correct, task)
+
+
+def event(session: Session, visit: Visit, request: EventRequest, now: int) -> None:
+    """Keep something worth knowing: blur, resize, reload.
+
+    Raises:
+        Refused: there are thousands of them.
+    """
+    if count_remarks(session, visit.id, "events") >= MOST_EVENTS:
+        raise Refused("There are too many events in this visit.", 429, "too-many")
+    session.add(Event(visit_id=visit.id, kind=request.kind, detail=dict(request.detail), at=now))
+
+
+def submit(session: Session, visit: Visit, task: TaskTrials, request: SubmitRequest, now: int) -> None:
+    """Hand in. Whoever was timed out meanwhile is late, and gets the task back unless somebody else has it.
+
+    Raises:
+        Refused: not every question is answered.
+    """
+    if visit.submitted_at is not None:
+        return
+    missing = len(task.trials) - len(answers_of(session, visit.id))
+    if missing:
+        raise Refused(f"{missing} questions aren't answered yet; please reload the page.", 409, "out-of-order")
+    late = visit.state in {S.TIMED_OUT, S.RETURNED}
+    move(visit, S.SUBMITTED, now)
+    visit.submitted_at = now
+    visit.feedback = request.feedback.strip() or None
+    if late:
+        retake_task(session, visit)
+
+
+def _answer_reply(correct: bool, answered: int, right: int, task: TaskTrials) -> AnswerReply:
+    step: Step = "main" if answered < len(task.trials) else "feedback"
+    return AnswerReply(correct=correct, answered=answered, correct_count=right, step=step)

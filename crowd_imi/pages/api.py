@@ -1,0 +1,184 @@
+"""``/api/``: what the task page's scripts call. An answer is committed before its reply leaves."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from flask import Blueprint, Response
+from sqlalchemy.orm import Session
+
+from crowd_imi.errors import PlatformError
+from crowd_imi.keys import completion_code
+from crowd_imi.pages import actions
+from crowd_imi.pages.context import as_json, asked, asked_token, open_visit, pages, request_clock
+from crowd_imi.pages.practice import practise, standing
+from crowd_imi.pages.requests import (
+    AnswerRequest,
+    ConsentRequest,
+    EventRequest,
+    InstructionsRequest,
+    PageRequest,
+    PracticeRequest,
+    SubmitRequest,
+)
+from crowd_imi.pages.view import (
+    CompletionView,
+    PracticeReply,
+    StepReply,
+    SubmitReply,
+    VisitView,
+    main_view,
+    practice_view,
+    step_of,
+)
+from crowd_imi.store.people import submission_of
+from crowd_imi.store.tables import Visit
+from crowd_imi.store.transactions import transact
+from crowd_imi.store.visits import answers_of
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+api = Blueprint("api", __name__, url_prefix="/api")
+
+BEFORE_MAIN = ("consent", "instructions", "practice")
+AT_END = ("done", "failed_practice")
+
+
+@api.get("/visit")
+def visit() -> Response:
+    """Everything that the page needs to begin, or to go on where it was."""
+    here = pages()
+    request_clock(here.store)
+    with here.store.read() as session:
+        found = open_visit(session, asked_token(), lock=False)
+        task = here.task(session, found.task_id)
+        answers = answers_of(session, found.id)
+        step = step_of(found, len(answers), len(task.trials))
+        block, position = standing(session, found, len(here.plan.practice))
+    return as_json(
+        VisitView(
+            step=step,
+            condition=here.study.file.arm(task.arm).condition,
+            grid=here.plan.grid,
+            trials=len(task.trials),
+            answered=len(answers),
+            correct=sum(answer.correct for answer in answers),
+            practice=practice_view(found, here.plan.practice, block, position) if step in BEFORE_MAIN else None,
+            main=main_view(found, task),
+            texts=here.texts,
+            completion=_completion(found) if step in AT_END else None,
+        )
+    )
+
+
+@api.post("/consent")
+def consent() -> Response:
+    """Agree or decline."""
+    wish = asked(ConsentRequest)
+    version = str(pages().texts["consent"]["version"])
+
+    def work(session: Session, visit: Visit, now: int) -> StepReply:
+        actions.consent(visit, wish, version, now)
+        return _step(session, visit)
+
+    return as_json(_act(work))
+
+
+@api.post("/page")
+def page() -> Response:
+    """How long a page of the instructions was shown."""
+    wish = asked(PageRequest)
+    _act(lambda session, visit, now: actions.page_time(session, visit, wish, now))
+    return _nothing()
+
+
+@api.post("/instructions")
+def instructions() -> Response:
+    """All of them are read."""
+    wish = asked(InstructionsRequest)
+
+    def work(session: Session, visit: Visit, now: int) -> StepReply:
+        actions.finish_instructions(visit, wish, now)
+        return _step(session, visit)
+
+    return as_json(_act(work))
+
+
+@api.post("/practice")
+def practice() -> Response:
+    """One practice answer."""
+    wish = asked(PracticeRequest)
+    here = pages()
+    blocks = here.study.file.exclusion.max_practice_blocks
+
+    def work(session: Session, visit: Visit, now: int) -> tuple[Visit, PracticeReply]:
+        return visit, practise(session, visit, here.plan.practice, wish, max_blocks=blocks, now=now)
+
+    visit, reply = _act(work)
+    if reply.step in AT_END:
+        reply = reply.model_copy(update={"completion": _completion(visit)})
+    return as_json(reply)
+
+
+@api.post("/answers")
+def answers() -> Response:
+    """One answer."""
+    wish = asked(AnswerRequest)
+    here = pages()
+    return as_json(_act(lambda session, visit, now: actions.answer(session, visit, here.task(session, visit.task_id), wish, now)))
+
+
+@api.post("/events")
+def events() -> Response:
+    """Something worth knowing happened in the browser."""
+    wish = asked(EventRequest)
+    _act(lambda session, visit, now: actions.event(session, visit, wish, now))
+    return _nothing()
+
+
+@api.post("/submit")
+def submit() -> Response:
+    """Hand in; the reply says where to go."""
+    wish = asked(SubmitRequest)
+    here = pages()
+
+    def work(session: Session, visit: Visit, now: int) -> Visit:
+        actions.submit(session, visit, here.task(session, visit.task_id), wish, now)
+        return visit
+
+    return as_json(SubmitReply(step="done", completion=_completion(_act(work))))
+
+
+def _act(action: Callable[[Session, Visit, int], T]) -> T:
+    """Run an action on the asking visit in one transaction, which is on disk when this returns."""
+    store = pages().store
+    now = request_clock(store).now()
+    token = asked_token()
+    return transact(store, lambda session: action(session, open_visit(session, token, lock=True), now))
+
+
+def _step(session: Session, visit: Visit) -> StepReply:
+    task = pages().task(session, visit.task_id)
+    return StepReply(step=step_of(visit, len(answers_of(session, visit.id)), len(task.trials)))
+
+
+def _completion(visit: Visit) -> CompletionView | None:
+    """Where the participant's work is registered; None in a preview, and after ``forget``."""
+    here = pages()
+    if here.platform is None:
+        return None
+    with here.store.people() as people:
+        submission = submission_of(people, visit.id)
+    if submission is None:
+        return None
+    try:
+        return CompletionView(url=here.platform.finish_url(submission, completion_code(here.key, visit.posting_id)))
+    except PlatformError as error:
+        # The answers are stored all the same; the page asks again when it is reloaded.
+        log.error("visit %s: no way back to the platform: %s", visit.id, error)
+        return None
+
+
+def _nothing() -> Response:
+    return Response(status=204, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,61 @@
+"""Files: scripts and styles of the task page, and sprites, whose headers tell nothing about them."""
+
+import re
+
+from flask import Blueprint, Response, abort, send_file
+
+from crowd_imi.errors import CrowdImiError
+from crowd_imi.pages.context import pages
+from crowd_imi.resources import built, resource
+
+assets = Blueprint("assets", __name__)
+
+SERVED = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png", ".avif": "image/avif"}
+"""Suffixes below /static/; pages and texts have addresses of their own."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+", re.IGNORECASE)
+
+
+@assets.get("/health")
+def health() -> Response:
+    """The server is up."""
+    return Response('{"status":"ok"}', mimetype="application/json", headers={"Cache-Control": "no-store"})
+
+
+@assets.get("/static/<name>")
+def template_file(name: str) -> Response:
+    """A file of the study's template."""
+    return _file("hit_templates", pages().study.file.pages.template, name)
+
+
+@assets.get("/static/vendor/<name>")
+def vendor_file(name: str) -> Response:
+    """jsPsych, as the build took it from the npm registry."""
+    return _file("", name)
+
+
+@assets.get("/sprites/<name>")
+def sprite(name: str) -> Response:
+    """One sprite. No date, no tag: when a file was written could tell trials apart."""
+    if name not in pages().sprites:
+        abort(404)
+    try:
+        content = (pages().study.sprites / name).read_bytes()
+    except FileNotFoundError:
+        abort(404)
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(content, mimetype="image/avif", headers=headers)
+
+
+def _file(*parts: str) -> Response:
+    name = parts[-1]
+    suffix = "." + name.rpartition(".")[2]
+    if suffix not in SERVED or _NAME.fullmatch(name) is None:
+        abort(404)
+    try:
+        path = resource(*parts) if parts[0] else built(name)
+    except CrowdImiError:
+        abort(404)
+    response = send_file(path, mimetype=SERVED[suffix], conditional=True)
+    response.headers["Cache-Control"] = "no-cache"
+    return response

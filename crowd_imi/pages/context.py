@@ -1,0 +1,119 @@
+"""What every request needs: the study, its store, and who is asking."""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from flask import Response, current_app, request
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from crowd_imi.allocation import has_ended
+from crowd_imi.errors import Refused
+from crowd_imi.pages.requests import Request
+from crowd_imi.pages.tokens import Tokens
+from crowd_imi.plan import Plan
+from crowd_imi.platforms.base import Platform
+from crowd_imi.records import Record
+from crowd_imi.store import Clock, SimulatedClock, Store, StoreKind
+from crowd_imi.store.tables import Visit
+from crowd_imi.store.visits import TaskTrials, find_visit, load_task
+from crowd_imi.study import Study
+
+CLOCK_HEADER = "X-Rehearsal-Clock"
+TOKEN_HEADER = "X-Visit-Token"
+
+R = TypeVar("R", bound=Request)
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the pages of one run are made of; read once, when the app is made."""
+
+    study: Study
+    store: Store
+    platform: Platform | None
+    """None for a preview, which no platform knows of."""
+    plan: Plan
+    texts: dict[str, Any]
+    key: bytes
+    """The study's secret."""
+    tokens: Tokens
+    sprites: frozenset[str]
+    """File names that may be asked for."""
+    tasks: dict[int, TaskTrials] = field(default_factory=dict)
+    """Tasks that were asked for: they never change."""
+
+    def task(self, session: Session, task_id: int) -> TaskTrials:
+        """A task's trials, from memory when they were read before."""
+        if task_id not in self.tasks:
+            self.tasks[task_id] = load_task(session, task_id)
+        return self.tasks[task_id]
+
+
+def pages() -> Pages:
+    """The pages of the app that handles this request."""
+    found: Pages = current_app.extensions["crowd_imi"]
+    return found
+
+
+def request_clock(store: Store) -> Clock:
+    """The clock of this request: the store's own, or in a rehearsal the one that the request brings along.
+
+    Raises:
+        Refused: a rehearsal's request without its time, or another one with it.
+    """
+    said = request.headers.get(CLOCK_HEADER)
+    if store.kind is not StoreKind.REHEARSAL:
+        if said is not None:
+            raise Refused(f"{CLOCK_HEADER} is for rehearsals, and this is none.", 400, "bad-request")
+        return store.clock
+    if said is None or not said.isascii() or not said.isdigit() or len(said) > 15:
+        raise Refused(f"This is a rehearsal: send {CLOCK_HEADER}, milliseconds since 1970.", 400, "bad-request")
+    return SimulatedClock(int(said))
+
+
+def open_visit(session: Session, token: tuple[str, int], *, lock: bool) -> Visit:
+    """The visit that a token was made for.
+
+    Raises:
+        Refused: ``ended`` when it goes on in another window, ``timed-out`` when its time is over.
+    """
+    visit_id, generation = token
+    visit = find_visit(session, visit_id, lock=lock)
+    if visit is None:
+        raise Refused("This page belongs to no visit; please open the study again from where you chose it.", 401, "bad-token")
+    if visit.generation != generation:
+        raise Refused("The study was opened again in another window and goes on there.", 401, "ended")
+    if has_ended(visit):
+        raise Refused("Your time for this study is over, and your place went to somebody else.", 410, "timed-out")
+    return visit
+
+
+def asked_token() -> tuple[str, int]:
+    """The visit and the generation of the token that came with this request.
+
+    Raises:
+        Refused: there is none, or nobody here signed it.
+    """
+    return pages().tokens.read(request.headers.get(TOKEN_HEADER, ""))
+
+
+def asked(model: type[R]) -> R:
+    """The request's JSON body.
+
+    Raises:
+        Refused: it isn't what this address takes.
+    """
+    try:
+        return model.model_validate_json(request.get_data(cache=False))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise Refused(f"The page sent something that can't be stored ({where}: {first['msg']}).", 400, "bad-request") from None
+
+
+def as_json(document: Record, status: int = 200) -> Response:
+    """A reply of the API; nobody keeps a copy of it."""
+    response = Response(document.model_dump_json(), status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,161 @@
+"""The local platform's list of places: an app of its own, on a port of its own, for this machine alone."""
+
+import secrets
+
+from flask import Flask, Response, current_app, redirect, render_template, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
+
+from crowd_imi.errors import PlatformError
+from crowd_imi.pages.requests import Id
+from crowd_imi.platforms.local import LocalPlatform, OpenPlace
+from crowd_imi.records import Record
+from crowd_imi.resources import resource
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self' http: https:; "
+        "frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+"""A form's target may lead on to the task pages, which stand at another address."""
+
+
+class TakeRequest(Record):
+    """``POST /take``."""
+
+    posting: Id
+    participant: Id
+
+
+class GiveBackRequest(Record):
+    """``POST /give-back``."""
+
+    submission: Id
+
+
+class Ticket(Record):
+    """A place that was taken."""
+
+    submission: str
+    arrival_url: str
+
+
+class Places(Record):
+    """The list, for scripts."""
+
+    places: tuple[OpenPlace, ...]
+
+
+class Told(Record):
+    """What happened, in words."""
+
+    message: str
+
+
+def create_app(platform: LocalPlatform) -> Flask:
+    """The list of places of one run."""
+    folder = resource("hit_templates", "local_places")
+    app = Flask("crowd_imi.pages.places", static_folder=None, template_folder=folder)
+    app.config["MAX_CONTENT_LENGTH"] = 16 * 1024
+    app.extensions["local_platform"] = platform
+    app.add_url_rule("/", view_func=list_places)
+    app.add_url_rule("/take", view_func=take, methods=["POST"])
+    app.add_url_rule("/complete", view_func=complete)
+    app.add_url_rule("/give-back", view_func=give_back, methods=["POST"])
+    app.add_url_rule("/style.css", view_func=style)
+    app.add_url_rule("/health", view_func=health)
+    app.register_error_handler(PlatformError, _refused)
+    app.register_error_handler(ValidationError, _incomplete)
+    app.register_error_handler(HTTPException, _http_error)
+    app.after_request(_add_headers)
+    return app
+
+
+def list_places() -> Response:
+    """Every posting with a free place."""
+    places = _platform().open_places()
+    if _wants_json():
+        return _json(Places(places=places))
+    page = render_template("places.html", places=places, suggestion=f"visitor-{secrets.token_hex(3)}")
+    return Response(page, mimetype="text/html")
+
+
+def take() -> AnyResponse:
+    """Take a place, and go to the task."""
+    asked = TakeRequest.model_validate(_asked())
+    platform = _platform()
+    submission = platform.take(asked.posting, asked.participant).id
+    url = platform.arrival_url_for(submission)
+    if _wants_json():
+        return _json(Ticket(submission=submission, arrival_url=url))
+    return redirect(url, 303)
+
+
+def complete() -> Response:
+    """Where the task pages send people at the end."""
+    _platform().complete(request.args.get("submission", ""), request.args.get("code", ""))
+    return _tell("Thank you for taking part", "Your work is registered and will be looked at and paid.")
+
+
+def give_back() -> Response:
+    """Leave without handing in."""
+    _platform().give_back(GiveBackRequest.model_validate(_asked()).submission)
+    return _tell("Your place was given back", "Somebody else can take it now. It doesn't count against you.")
+
+
+def style() -> Response:
+    """The pages' styles."""
+    return Response(resource("hit_templates", "local_places", "style.css").read_bytes(), mimetype="text/css")
+
+
+def health() -> Response:
+    """The server is up."""
+    return Response('{"status":"ok"}', mimetype="application/json")
+
+
+def _platform() -> LocalPlatform:
+    found: LocalPlatform = current_app.extensions["local_platform"]
+    return found
+
+
+def _asked() -> object:
+    return request.get_json() if request.is_json else request.form.to_dict()
+
+
+def _wants_json() -> bool:
+    best = request.accept_mimetypes.best_match(["text/html", "application/json"])
+    return best == "application/json"
+
+
+def _tell(heading: str, text: str, status: int = 200) -> Response:
+    if _wants_json():
+        return _json(Told(message=text), status)
+    return Response(render_template("message.html", heading=heading, text=text), status, mimetype="text/html")
+
+
+def _json(document: Record, status: int = 200) -> Response:
+    return Response(document.model_dump_json(), status, mimetype="application/json")
+
+
+def _refused(error: PlatformError) -> Response:
+    return _tell("This isn't possible", f"The local platform says: {error}.", 409)
+
+
+def _incomplete(error: ValidationError) -> Response:
+    missing = ", ".join(".".join(str(part) for part in problem["loc"]) for problem in error.errors())
+    return _tell("Something is missing", f"Please look at these again: {missing}.", 400)
+
+
+def _http_error(error: HTTPException) -> Response:
+    return _tell(error.name, "Please go back to the list of open places.", error.code or 500)
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

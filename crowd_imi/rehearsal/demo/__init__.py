@@ -1,0 +1,1 @@
+"""The demo: real photographs, a small network trained on them, and the whole chain on top."""

@@ -1,0 +1,191 @@
+"""The whole chain on one machine: photographs → network → pack → tasks → participants → report."""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from crowd_imi.design.plan import make_plan
+from crowd_imi.errors import StudyError
+from crowd_imi.factory.gallery import write_gallery
+from crowd_imi.factory.render import render
+from crowd_imi.files import write_atomically
+from crowd_imi.progress import Track, silent
+from crowd_imi.records import Condition, Difficulty, Record
+from crowd_imi.rehearsal.demo.network import Training, train
+from crowd_imi.rehearsal.demo.photographs import DemoImages, write_images
+from crowd_imi.rehearsal.run import rehearse
+from crowd_imi.scoring.mis import Group, Scores, score
+from crowd_imi.scoring.report import write_report
+from crowd_imi.scoring.tables import write
+from crowd_imi.store import Store
+from crowd_imi.store.engine import database_urls
+from crowd_imi.study import Study, load_study
+from crowd_imi.study_templates import TemplateName, template
+
+NAME = "demo"
+"""The rehearsal's name: the demo's participants are simulated."""
+
+NOTE = (
+    "This is the demo: a tiny network, crops of 64 pixels and simulated participants. "
+    "Its figures can't be compared with published ones."
+)
+
+
+class DemoGroup(Record):
+    """One row of the demo's result."""
+
+    model: str
+    condition: Condition
+    difficulty: Difficulty
+    units: int
+    valid: int
+    """Submissions that count."""
+    excluded: int
+    mean: float | None
+    """Mean of the units' proportions correct."""
+    low: float | None
+    """Lower end of its 95 % bootstrap interval over units."""
+    high: float | None
+
+
+class Demo(Record):
+    """What ``crowd-imi demo`` made, and where it lies."""
+
+    study: Path
+    report: Path
+    units_csv: Path
+    models_csv: Path
+    gallery: Path
+    seed: int
+    seconds: float
+    """Wall time of the whole chain."""
+    steps: dict[str, float]
+    """Wall time of each step, in seconds."""
+    training_accuracy: float
+    """On the photographs' regions that the network was trained on."""
+    held_out_accuracy: float
+    """On regions that it has never seen."""
+    participants: int
+    mismatches: tuple[str, ...]
+    """Troublemakers who didn't end as they should; empty when all is well."""
+    groups: tuple[DemoGroup, ...]
+
+
+class _Stopwatch:
+    """Tells which step runs, and keeps how long each took."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.steps: dict[str, float] = {}
+
+    def __call__(self, name: str, what: str) -> "_Stopwatch":
+        self._name = name
+        self._say(what)
+        return self
+
+    def __enter__(self) -> None:
+        self._begin = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.steps[self._name] = round(time.monotonic() - self._begin, 1)
+
+
+def run_demo(folder: Path, seed: int, say: Callable[[str], None] = print, track: Track = silent) -> Demo:
+    """Run the whole chain in ``folder``; what an earlier run has finished there is used again.
+
+    Args:
+        folder: the demo study's folder; made when missing.
+        seed: of the photographs' regions, the network, the units, the tasks and the participants.
+        say: is told each step and what came out.
+        track: shows progress within a step.
+
+    Raises:
+        StudyError: the folder holds another study, or this one with another seed.
+    """
+    begin = time.monotonic()
+    step = _Stopwatch(say)
+    study = begin_study(folder, seed)
+    with step("train", "1/6  training a small network on real photographs"):
+        images = write_images(study.images, seed)
+        training = trained(images, study, seed, track)
+    say(
+        f"     {training.classes} photographs; accuracy {training.training_accuracy:.2f} on the regions it learned from, "
+        f"{training.held_out_accuracy:.2f} on others"
+    )
+    with step("render", "2/6  rendering the stimuli of its units"):
+        render(study, track)
+        gallery = write_gallery(study)
+    with step("plan", "3/6  laying out tasks and minting sprites"):
+        make_plan(study, track)
+    with step("rehearse", "4/6  simulated participants take part through the real pages"):
+        rehearsal = rehearse(study, NAME, seed=seed, track=track)
+    with step("score", "5/6  scoring"):
+        scores, files = _score(study)
+    with step("report", "6/6  writing the report"):
+        report = _report(study, scores)
+    return Demo(
+        study=folder,
+        report=report,
+        units_csv=files[0],
+        models_csv=files[1],
+        gallery=gallery,
+        seed=seed,
+        seconds=round(time.monotonic() - begin, 1),
+        steps=step.steps,
+        training_accuracy=training.training_accuracy,
+        held_out_accuracy=training.held_out_accuracy,
+        participants=rehearsal.participants,
+        mismatches=rehearsal.mismatches,
+        groups=tuple(_row(group) for group in scores.groups),
+    )
+
+
+def begin_study(folder: Path, seed: int) -> Study:
+    """The demo's study in ``folder``, written when it isn't there yet.
+
+    Raises:
+        StudyError: the folder holds another study, or this one with another seed.
+    """
+    text = re.sub(r"^seed = .*$", f"seed = {seed}", template(TemplateName.DEMO), count=1, flags=re.MULTILINE)
+    toml = folder / "study.toml"
+    if toml.exists() and toml.read_text(encoding="utf-8") != text:
+        raise StudyError(f"{toml}: this is another study, or the demo with another seed or version; name another folder")
+    write_atomically(toml, text.encode())
+    return load_study(folder)
+
+
+def trained(images: DemoImages, study: Study, seed: int, track: Track) -> Training:
+    """The trained network's figures; it is trained unless its checkpoint is there already."""
+    folder = study.folder / "network"
+    note = folder / "training.json"
+    if note.exists():
+        return Training.model_validate_json(note.read_bytes())
+    training = train(images, folder / "trained.safetensors", seed, track)
+    write_atomically(note, training.model_dump_json(indent=1).encode() + b"\n")
+    return training
+
+
+def _score(study: Study) -> tuple[Scores, tuple[Path, Path]]:
+    with _opened(study) as store:
+        scores = score(study, store)
+    return scores, write(scores, study.rehearsal(NAME) / "report")
+
+
+def _report(study: Study, scores: Scores) -> Path:
+    with _opened(study) as store:
+        return write_report(study, store, scores, study.rehearsal(NAME) / "report", note=NOTE)
+
+
+@contextmanager
+def _opened(study: Study) -> Iterator[Store]:
+    store = Store.open(*database_urls(study.rehearsal(NAME)))
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _row(group: Group) -> DemoGroup:
+    return DemoGroup(**group.model_dump(include=set(DemoGroup.model_fields)))

@@ -1,0 +1,208 @@
+"""A rehearsal: a whole study with simulated participants who take part through the real pages."""
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select
+
+from crowd_imi.errors import RehearsalError
+from crowd_imi.files import write_atomically
+from crowd_imi.harvester import harvest
+from crowd_imi.lifecycle import UNDER_WAY, VisitState
+from crowd_imi.plan import Plan, load_plan
+from crowd_imi.platforms.local import LocalPlatform
+from crowd_imi.progress import Track, silent
+from crowd_imi.publisher.launch import create_store, launch
+from crowd_imi.records import Record
+from crowd_imi.rehearsal.crowd import Crowd
+from crowd_imi.rehearsal.outcomes import lost, outcome, stored_visits
+from crowd_imi.rehearsal.records import Cast, LeakName, Rehearsal
+from crowd_imi.rehearsal.schedule import HOUR, Schedule
+from crowd_imi.rehearsal.server import Server
+from crowd_imi.rehearsal.wire import HttpWire, Wire
+from crowd_imi.store import SimulatedClock, Store, StoreKind
+from crowd_imi.store.tables import Visit
+from crowd_imi.study import Study
+
+BEGIN = 1_767_603_600_000
+"""Every rehearsal begins on Monday, 5 January 2026, 9:00 UTC."""
+
+
+class Rehearsing(Record):
+    """``rehearsing.json``: which plan a rehearsal's folder belongs to, and whether it came to its end."""
+
+    plan_sha256: str
+    seed: int
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where a rehearsal takes place: its books, its clock, and the addresses of its pages."""
+
+    study: Study
+    plan: Plan
+    folder: Path
+    store: Store
+    platform: LocalPlatform
+    clock: SimulatedClock
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    complete: bool
+    short: tuple[str, ...]
+    under_way: int
+
+
+def rehearse(  # noqa: PLR0913 (all but the first two have defaults)
+    study: Study,
+    name: str,
+    *,
+    participants: Cast | None = None,
+    seed: int = 1,
+    leak: LeakName | None = None,
+    track: Track = silent,
+    beside: Callable[[Server], AbstractContextManager[object]] = nullcontext,
+) -> Rehearsal:
+    """Rehearse a planned study in ``rehearsals/NAME``; what an earlier rehearsal left there is deleted.
+
+    Args:
+        study: with a plan and its sprites.
+        name: of the rehearsal's folder.
+        participants: who takes part.
+        seed: of everybody's way of being and of when they come; the same seed gives the same answers.
+        leak: planted for the positive control.
+        track: shows how far it is.
+        beside: what goes on while participants take part; a test kills the server there.
+
+    Raises:
+        RehearsalError: the folder holds an unfinished rehearsal of another plan, or the server doesn't come up.
+    """
+    begin = time.monotonic()
+    plan = load_plan(study.plan)
+    with open_stage(study, plan, name, seed) as stage, Server(study.folder, name, leak) as server:
+        launch(study, stage.store, stage.platform, f"{server.pages_url}/arrive")
+        wire = HttpWire(stage.clock)
+        crowd = make_crowd(stage, wire, server.places_url, participants or Cast(), seed)
+        with beside(server):
+            play(crowd, track)
+        wire.close()
+        rehearsal = conclude(stage, crowd, name=name, leak=leak, seconds=time.monotonic() - begin)
+    _note(study.rehearsal(name), Rehearsing(plan_sha256=plan.sha256, seed=seed, finished=True))
+    return rehearsal
+
+
+@contextmanager
+def open_stage(study: Study, plan: Plan, name: str, seed: int) -> Iterator[Stage]:
+    """A fresh run folder with a store and a local platform of its own."""
+    folder = study.rehearsal(name)
+    _clear(folder, plan)
+    _note(folder, Rehearsing(plan_sha256=plan.sha256, seed=seed, finished=False))
+    clock = SimulatedClock(BEGIN)
+    store = create_store(study, plan, folder, StoreKind.REHEARSAL, clock)
+    platform = LocalPlatform(folder / "local.db", clock)
+    try:
+        yield Stage(study, plan, folder, store, platform, clock)
+    finally:
+        platform.close()
+        store.close()
+
+
+def make_crowd(stage: Stage, wire: Wire, places_url: str, cast: Cast, seed: int) -> Crowd:
+    """Everybody who takes part, and the harvester."""
+
+    def round_of_harvest() -> _Standing:
+        found = harvest(stage.study, stage.store, stage.platform)
+        with stage.store.read() as session:
+            waiting = sorted({*UNDER_WAY, VisitState.SUBMITTED, VisitState.FAILED_PRACTICE})
+            under_way = session.scalar(select(func.count()).where(Visit.state.in_(waiting)))
+        return _Standing(found.complete, found.short, under_way or 0)
+
+    return Crowd(
+        schedule=Schedule(stage.clock),
+        wire=wire,
+        places_url=places_url,
+        cast=cast,
+        tasks=len(stage.plan.tasks),
+        seed=seed,
+        free_places=lambda: sum(place.free for place in stage.platform.open_places()),
+        harvest=round_of_harvest,
+    )
+
+
+def play(crowd: Crowd, track: Track = silent) -> None:
+    """Let the simulation run to its end, and show how many people have come."""
+
+    def people() -> Iterator[int]:
+        shown = 0
+        for _now in crowd.run():
+            while shown < len(crowd.people):
+                shown += 1
+                yield shown
+
+    for _number in track(people(), "participants"):
+        pass
+
+
+def conclude(stage: Stage, crowd: Crowd, *, name: str, leak: LeakName | None, seconds: float) -> Rehearsal:
+    """Compare what happened with what should have, and write ``rehearsal.json``."""
+    visits = stored_visits(stage.study, stage.store, stage.platform.name, crowd.people)
+    outcomes = tuple(
+        outcome(number, person, visits.get(person.browser.participant), stage.study.file.exclusion)
+        for number, person in enumerate(crowd.people, 1)
+    )
+    acknowledged = [said for person in crowd.people for said in person.browser.acknowledged.values()]
+    missing = tuple(lost(acknowledged, visits))
+    rehearsal = Rehearsal(
+        study=stage.study.file.study.name,
+        name=name,
+        seed=crowd.seed,
+        leak=leak,
+        ended=crowd.ended or "participants",
+        short=crowd.short,
+        participants=len(outcomes),
+        visits=len(visits),
+        by_state=dict(sorted(Counter(visit.state for visit in visits.values()).items())),
+        by_character=dict(sorted(Counter(o.character for o in outcomes).items())),
+        outcomes=outcomes,
+        mismatches=(*(o.complaint for o in outcomes if not o.ok), *missing),
+        acknowledged=len(acknowledged),
+        lost=len(missing),
+        cheaters=crowd.pool.result(),
+        requests=crowd.wire.requests,
+        retries=crowd.wire.retries,
+        harvests=crowd.harvests,
+        simulated_hours=round((stage.clock.now() - BEGIN) / HOUR, 2),
+        seconds=round(seconds, 1),
+    )
+    write_atomically(stage.folder / "rehearsal.json", rehearsal.model_dump_json(indent=1).encode() + b"\n")
+    return rehearsal
+
+
+def _clear(folder: Path, plan: Plan) -> None:
+    """Delete what an earlier rehearsal left, and nothing else."""
+    leaving = folder.with_name(f".deleting-{folder.name}")
+    shutil.rmtree(leaving, ignore_errors=True)
+    if not folder.exists():
+        return
+    note = folder / "rehearsing.json"
+    if not note.exists():
+        raise RehearsalError(f"{folder}: this isn't a rehearsal's folder; choose another --name, or move it away")
+    earlier = Rehearsing.model_validate_json(note.read_bytes())
+    if not earlier.finished and earlier.plan_sha256 != plan.sha256:
+        raise RehearsalError(
+            f"{folder}: an unfinished rehearsal of another plan is here; choose another --name, or delete the folder"
+        )
+    # Renamed first, so that a crash in between doesn't leave half a folder under this name.
+    folder.rename(leaving)
+    shutil.rmtree(leaving)
+
+
+def _note(folder: Path, note: Rehearsing) -> None:
+    write_atomically(folder / "rehearsing.json", note.model_dump_json(indent=1).encode() + b"\n")

@@ -1,0 +1,142 @@
+"""What became of participants and of the money, in tables."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from crowd_imi.lifecycle import UNDER_WAY, VisitState
+from crowd_imi.records import Money
+from crowd_imi.study import StudyFile
+
+MINUTE_MS = 60_000
+
+CRITERION_NAMES: Mapping[str, str] = {
+    "catch_trials": "catch trials",
+    "total_time": "total time",
+    "instruction_time": "time on the instructions",
+    "row_choices": "same row too often",
+    "practice_blocks": "practice",
+}
+"""What the criteria are called for people."""
+
+FLOW: Mapping[str, str] = {
+    "arrived": "arrived",
+    "declined": "declined",
+    "failed_practice": "failed practice",
+    "returned": "left or gave back",
+    "timed_out": "out of time",
+    "under_way": "still at it",
+    "submitted": "submitted",
+    "waiting": "not judged yet",
+    "excluded": "excluded",
+    "surplus": "surplus",
+    "valid": "valid",
+}
+"""Columns of ``flow`` and what they are called for people.
+
+arrived = declined + failed_practice + returned + timed_out + under_way + submitted, and
+submitted = waiting + excluded + surplus + valid. Surplus: submitted when the task already had its valid response.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """What one criterion excluded."""
+
+    criterion: str
+    limit: str
+    """What it asks for, in words."""
+    failed: int
+    """Submissions that failed it."""
+    alone: int
+    """Submissions that failed it and no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Where the money went."""
+
+    spent: Money
+    """Approved rewards whose payment is done."""
+    cap: Money
+    paid: int
+    """Submissions paid."""
+    undecided: int
+    """Payments that are open, refused or held."""
+
+
+def flow(visits: pd.DataFrame) -> pd.DataFrame:
+    """How many came how far, per arm.
+
+    Args:
+        visits: from ``store.answers.visits``.
+
+    Returns:
+        Indexed by arm, a column per key of ``FLOW``; every visit is in exactly one of its endings.
+    """
+    ending = ends(visits)
+    table = pd.crosstab(visits["arm"], ending).reindex(columns=list(FLOW), fill_value=0)
+    table["submitted"] = table[["waiting", "excluded", "surplus", "valid"]].sum(axis=1)
+    table["arrived"] = table[["declined", "returned", "timed_out", "failed_practice", "under_way", "submitted"]].sum(axis=1)
+    return table
+
+
+def ends(visits: pd.DataFrame) -> "pd.Series[str]":
+    """How each visit ended: a key of ``FLOW`` other than arrived and submitted."""
+    states = {state.value: state.value for state in VisitState}
+    states |= {state.value: "under_way" for state in UNDER_WAY}
+    states[VisitState.SUBMITTED.value] = "waiting"
+    ending = visits["state"].map(states)
+    judged = ending.isin(["valid", "excluded"])
+    ending = ending.mask(judged & visits["practised_at"].isna(), "failed_practice")
+    return ending.mask((ending == "valid") & visits["surplus"].fillna(False).astype(bool), "surplus")
+
+
+def exclusions(visits: pd.DataFrame) -> tuple[Exclusion, ...]:
+    """What each criterion excluded, the most frequent first; criteria that excluded nobody stand there with 0."""
+    failed: Counter[str] = Counter()
+    alone: Counter[str] = Counter()
+    limits: dict[str, str] = {}
+    for checks in visits["checks"].dropna():
+        limits |= {name: str(check["limit"]) for name, check in checks.items()}
+        of_this = [name for name, check in checks.items() if check["passed"] is False]
+        failed.update(of_this)
+        if len(of_this) == 1:
+            alone.update(of_this)
+    found = (Exclusion(name, limit, failed[name], alone[name]) for name, limit in limits.items())
+    return tuple(sorted(found, key=lambda exclusion: -exclusion.failed))
+
+
+def minutes(visits: pd.DataFrame) -> pd.DataFrame:
+    """Minutes of every submission by the server's clock.
+
+    Returns:
+        ``arm``, ``ending``, and minutes on the ``consent`` form, the ``instructions``, ``practice``, the ``trials`` (with
+        feedback), and in ``total`` from consent to submission, as the criterion counts.
+    """
+    ending = ends(visits)
+    done = visits[ending.isin(["waiting", "excluded", "surplus", "valid"])]
+    steps = {
+        "consent": ("arrived_at", "consented_at"),
+        "instructions": ("consented_at", "instructed_at"),
+        "practice": ("instructed_at", "practised_at"),
+        "trials": ("practised_at", "submitted_at"),
+        "total": ("consented_at", "submitted_at"),
+    }
+    taken = {name: (done[end] - done[begin]) / MINUTE_MS for name, (begin, end) in steps.items()}
+    return pd.DataFrame({"arm": done["arm"], "ending": ending[done.index], **taken})
+
+
+def spending(file: StudyFile, intents: pd.DataFrame) -> Spending:
+    """What was spent, from the ledger's sums (``store.answers.intents``)."""
+    currency = file.pay.currency
+    approvals = intents[intents["operation"] == "approve"]
+    done = approvals[approvals["state"] == "done"]
+    return Spending(
+        spent=Money(amount=int(done["amount"].sum()), currency=currency),
+        cap=Money(amount=file.pay.cap, currency=currency),
+        paid=int(done["count"].sum()),
+        undecided=int(approvals["count"].sum() - done["count"].sum()),
+    )

@@ -1,0 +1,194 @@
+"""report.html: everything about a study's results on one page that needs nothing but itself."""
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from crowd_imi import __version__
+from crowd_imi.errors import PackError
+from crowd_imi.files import write_atomically
+from crowd_imi.pack import Manifest, Pack
+from crowd_imi.scoring import figures, figures_of_visits, participants, tables, wording
+from crowd_imi.scoring.canvas import Picture, palette
+from crowd_imi.scoring.mis import Group, Scores
+from crowd_imi.scoring.panels import extremes
+from crowd_imi.store import Store, StoreKind
+from crowd_imi.store.answers import intents, visits
+from crowd_imi.study import NULL, Study
+
+CHANCE = 0.5
+
+_VERSIONS = ("matplotlib", "numpy", "pandas", "scipy", "sqlalchemy", "statsmodels")
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A sentence that a reader must not miss."""
+
+    kind: str
+    """good, warning or plain."""
+    text: str
+
+
+def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, note: str = "") -> Path:
+    """Write ``folder/report.html``; the same store gives the same page, byte for byte.
+
+    Args:
+        study: the study.
+        store: where visits, verdicts and money are read.
+        scores: from ``score`` on the same store.
+        folder: made when missing.
+        note: a remark shown at the top, e.g. that figures can't be compared with others.
+
+    Returns:
+        The page's path.
+    """
+    pack, problem = _open_pack(study, store)
+    with store.read() as session:
+        visited, ledger = visits(session), intents(session)
+    context = {
+        "study": study.file,
+        "note": note,
+        "rehearsal": store.kind is StoreKind.REHEARSAL,
+        "remarks": remarks(scores),
+        "groups": scores.groups,
+        "pictures": _pictures(study, scores),
+        "pairs": len(figures.in_both_conditions(scores)),
+        "panels": extremes(scores, pack) if pack else (),
+        "panels_problem": problem,
+        "unanswered": scores.unanswered,
+        **_people(study, visited),
+        **_money(study, ledger),
+        "facts": _facts(study, store, pack.manifest if pack else None, visited),
+        "unit_columns": tables.UNIT_COLUMNS,
+        "model_columns": tables.MODEL_COLUMNS,
+        "says": wording,
+    }
+    path = folder / "report.html"
+    write_atomically(path, _environment().get_template("report.html").render(context).encode())
+    return path
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _open_pack(study: Study, store: Store) -> tuple[Pack | None, str]:
+    """The pack that the store's answers are about, or why there is none: the report does without its pictures."""
+    try:
+        pack = Pack(study.pack)
+    except PackError as error:
+        return None, str(error)
+    if pack.digest != store.about("pack_sha256"):
+        return None, f"{study.pack}: this isn't the pack that participants saw: its digest has changed"
+    return pack, ""
+
+
+def remarks(scores: Scores) -> tuple[Remark, ...]:
+    """What the null units say about the rest, and what is missing."""
+    found = [_control(group) for group in scores.groups if group.model == NULL]
+    if not found:
+        text = "This study has no null units, so nothing on this page shows that the chain doesn't leak answers."
+        found.append(Remark("plain", text))
+    if scores.unanswered:
+        number = wording.count(len(scores.unanswered), "unit has", "units have")
+        found.append(Remark("warning", f"{number} no valid response yet and {_is(scores.unanswered)} left out of every mean."))
+    return tuple(found)
+
+
+def _is(things: tuple[str, ...]) -> str:
+    return "is" if len(things) == 1 else "are"
+
+
+def _control(group: Group) -> Remark:
+    """What the negative control says."""
+    where = wording.setting(group.condition, group.difficulty)
+    found = f"({where}: {wording.share(group.mean)} {wording.interval(group.low, group.high)})"
+    if group.low is None or group.high is None:
+        return Remark("plain", f"There are too few answered null units to show that nothing leaks the answers {found}.")
+    if group.low > CHANCE:
+        return Remark(
+            "warning",
+            f"Null units, which nobody can answer, were answered above chance {found}. Something leaks the answers: don't "
+            "trust any other number here before it is found.",
+        )
+    if group.high < CHANCE:
+        return Remark(
+            "warning",
+            f"Null units were answered below chance {found}. That happens to one study in forty; more often it means a "
+            "mistake in how queries are drawn.",
+        )
+    return Remark("good", f"Control passed: null units, which nobody can answer, are at chance {found}.")
+
+
+def _pictures(study: Study, scores: Scores) -> dict[str, Picture | None]:
+    colours = palette(tuple(study.file.models))
+    pairs = figures.in_both_conditions(scores)
+    return {
+        "groups": figures.group_means(scores, colours),
+        "units": figures.sorted_units(scores, colours),
+        "conditions": figures.natural_against_synthetic(pairs, colours) if len(pairs) else None,
+        "depth": figures.by_depth(scores, colours) if (~scores.units["null"]).any() else None,
+    }
+
+
+def _people(study: Study, visited: pd.DataFrame) -> dict[str, Any]:
+    arms = [arm.id for arm in study.file.arms]
+    flow = participants.flow(visited).reindex(arms, fill_value=0)
+    found = participants.exclusions(visited)
+    taken = participants.minutes(visited)
+    steps = taken.groupby("arm")[["instructions", "practice", "trials", "total"]].median()
+    steps = steps.loc[[arm for arm in arms if arm in steps.index]]
+    return {
+        "flow": flow.astype(int).to_dict("index"),
+        "flow_totals": flow.sum().astype(int).to_dict(),
+        "flow_names": participants.FLOW,
+        "flow_picture": figures_of_visits.participants_flow(flow.sum()),
+        "exclusions": found,
+        "criterion_names": participants.CRITERION_NAMES,
+        "exclusion_picture": figures_of_visits.exclusion_bars(found) if any(one.failed for one in found) else None,
+        "minutes": steps.to_dict("index"),
+        "minutes_picture": figures_of_visits.visit_times(taken, arms, study.file.exclusion) if len(taken) else None,
+    }
+
+
+def _money(study: Study, ledger: pd.DataFrame) -> dict[str, Any]:
+    spent = participants.spending(study.file, ledger)
+    return {"spending": spent, "money_picture": figures_of_visits.money_spent(spent)}
+
+
+def _facts(study: Study, store: Store, manifest: Manifest | None, visited: pd.DataFrame) -> dict[str, str]:
+    """Where the numbers come from, in the order in which the page lists it."""
+    facts = {
+        "Study": study.file.study.name,
+        "Seed": str(study.file.study.seed),
+        "Database": {StoreKind.STUDY: "study", StoreKind.REHEARSAL: "rehearsal", StoreKind.PREVIEW: "preview"}[store.kind],
+        "First arrival": _time(visited["arrived_at"].min()),
+        "Last submission": _time(visited["submitted_at"].max()),
+        "study.toml (SHA-256)": hashlib.sha256(study.toml.read_bytes()).hexdigest(),
+        "Pack (SHA-256)": store.about("pack_sha256"),
+        "Plan (SHA-256)": store.about("plan_sha256"),
+    }
+    if manifest is not None:
+        facts["Images"] = f"{manifest.image_count:,} images; {manifest.provenance or 'no provenance given'}; {manifest.licence}"
+        for name, model in manifest.models.items():
+            facts[f"Model {name}"] = f"{model.source}, weights {model.weights_sha256}"
+        facts["Stimuli made with"] = ", ".join(f"{name} {number}" for name, number in sorted(manifest.versions.items())) or "–"
+    packages = ", ".join(f"{name} {version(name)}" for name in _VERSIONS)
+    facts["Scored with"] = f"crowd-imi {__version__}, Python {platform.python_version()}, {packages}"
+    return facts
+
+
+def _time(milliseconds: float) -> str:
+    if isnan(milliseconds):
+        return wording.NOTHING
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,129 @@
+"""Queries of the harvest: tasks and where they stand, visits to judge and to pay, places that nobody used."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import and_, case, delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from crowd_imi.store.tables import Answer, Person, PracticeAnswer, Stray, Task, Trial, Verdict, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStanding:
+    """Where one task stands."""
+
+    task: int
+    arm: str
+    number: int
+    holder: str | None
+    """State of the visit that holds it; None while nobody does."""
+    attempts: int
+    """Visits that ended in one of the states asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredTrial:
+    """One answer beside what was asked."""
+
+    kind: str
+    null_unit: bool
+    row: str
+    correct: bool
+
+
+def task_standings(session: Session, attempt_states: Collection[str]) -> Sequence[TaskStanding]:
+    """Every task, in the order in which an arm's tasks are handed out."""
+    attempts = func.sum(case((Visit.state.in_(sorted(attempt_states)), 1), else_=0))
+    holder = func.max(case((Visit.holds_task, Visit.state), else_=None))
+    chosen = (
+        select(Task.id, Task.arm, Task.number, holder, func.coalesce(attempts, 0))
+        .outerjoin(Visit, Visit.task_id == Task.id)
+        .group_by(Task.id, Task.arm, Task.number, Task.draw)
+        .order_by(Task.arm, Task.draw)
+    )
+    return [TaskStanding(*row) for row in session.execute(chosen)]
+
+
+def visits_of(session: Session, posting: str) -> Sequence[Visit]:
+    """Every visit that came through a posting, in the order of arrival."""
+    return session.scalars(select(Visit).where(Visit.posting_id == posting).order_by(Visit.arrived_at, Visit.id)).all()
+
+
+def visits_to_judge(session: Session, posting: str, states: Collection[str]) -> Sequence[str]:
+    """Ids of visits in these states: first those that hold their task, then the others, each in the order of submission."""
+    chosen = select(Visit.id).where(Visit.posting_id == posting, Visit.state.in_(sorted(states)))
+    return session.scalars(chosen.order_by(Visit.holds_task.desc(), Visit.submitted_at, Visit.id)).all()
+
+
+def visits_to_pay(session: Session, posting: str, states: Collection[str]) -> Sequence[Visit]:
+    """Unpaid visits in these states: first who was in time, then late ones, each in the order of submission."""
+    chosen = select(Visit).where(Visit.posting_id == posting, Visit.state.in_(sorted(states)), Visit.payment == "unpaid")
+    return session.scalars(chosen.order_by(Visit.left_at.is_not(None), Visit.submitted_at, Visit.arrived_at, Visit.id)).all()
+
+
+def count_payable(session: Session, states: Collection[str], *, unpaid_only: bool = False) -> int:
+    """Visits that are paid, or will have to be when they end in one of these states."""
+    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid")
+    chosen = select(func.count()).select_from(Visit).where(Visit.label != "preview")
+    chosen = chosen.where(owed if unpaid_only else or_(owed, Visit.payment == "paid"))
+    return session.scalar(chosen) or 0
+
+
+def answered_trials(session: Session, visit: str) -> Sequence[AnsweredTrial]:
+    """A visit's answers in order, main and catch trials alike."""
+    chosen = (
+        select(Trial.kind, Trial.null_unit, Answer.row, Answer.correct)
+        .select_from(Answer)
+        .join(Visit, Visit.id == Answer.visit_id)
+        .join(Trial, and_(Trial.task_id == Visit.task_id, Trial.position == Answer.position))
+        .where(Answer.visit_id == visit)
+        .order_by(Answer.position)
+    )
+    return [AnsweredTrial(*row) for row in session.execute(chosen)]
+
+
+def practice_blocks_of(session: Session, visit: str) -> int:
+    """How many practice blocks a visit began."""
+    return session.scalar(select(func.count(PracticeAnswer.block.distinct())).where(PracticeAnswer.visit_id == visit)) or 0
+
+
+def verdicts(session: Session) -> Sequence[tuple[str, Verdict]]:
+    """Every verdict with its arm."""
+    chosen = select(Task.arm, Verdict).join(Visit, Visit.id == Verdict.visit_id).join(Task, Task.id == Visit.task_id)
+    return [(arm, verdict) for arm, verdict in session.execute(chosen)]
+
+
+def count_states(session: Session) -> dict[tuple[str, str, str, str | None], int]:
+    """Visits by arm, state, payment and platform's status."""
+    columns = (Task.arm, Visit.state, Visit.payment, Visit.platform_state)
+    chosen = select(*columns, func.count()).select_from(Visit).join(Task, Task.id == Visit.task_id)
+    chosen = chosen.where(Visit.label != "preview").group_by(*columns)
+    return {(arm, state, payment, status): count for arm, state, payment, status, count in session.execute(chosen)}
+
+
+def submission_ids(people: Session, platform: str) -> dict[str, str]:
+    """Visit id → the platform's id of its submission, from people.db; some visits may never have come about."""
+    chosen = select(Person.visit_id, Person.platform_submission).where(Person.platform == platform)
+    return {row.visit_id: row.platform_submission for row in people.execute(chosen)}
+
+
+def see_strays(session: Session, posting: str, submissions: Iterable[str], now: int) -> dict[str, int]:
+    """Note the places that somebody took without a visit here.
+
+    Args:
+        session: in a transaction that writes.
+        posting: our id.
+        submissions: hashes of all such submissions now; others that were noted are forgotten.
+        now: milliseconds since 1970.
+
+    Returns:
+        Hash → when it was first seen.
+    """
+    current = set(submissions)
+    seen = {row.submission: row.seen_at for row in session.scalars(select(Stray).where(Stray.posting_id == posting))}
+    gone = sorted(seen.keys() - current)
+    if gone:
+        session.execute(delete(Stray).where(Stray.submission.in_(gone)))
+    session.add_all(Stray(submission=stray, posting_id=posting, seen_at=now) for stray in sorted(current - seen.keys()))
+    return {stray: seen.get(stray, now) for stray in current}

@@ -1,0 +1,34 @@
+"""Transactions that meet another one on a unique key, and go again."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from crowd_imi.store.engine import Store
+
+T = TypeVar("T")
+
+ATTEMPTS = 8
+"""Each repeat sees what the winner wrote, so a second one is rare; the bound keeps a defect from turning for ever."""
+
+
+def transact(store: Store, work: Callable[[Session], T]) -> T:
+    """Run ``work`` in one transaction that may write; once more when a unique key says that another one was faster.
+
+    Args:
+        store: where to write.
+        work: everything that the transaction does; it looks at the tables anew each time.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: still in conflict after ``ATTEMPTS``.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            with store.write() as session:
+                return work(session)
+        except IntegrityError:
+            continue
+    with store.write() as session:
+        return work(session)

@@ -1,0 +1,19 @@
+"""Commented study.toml files to start from: ``default``, ``demo`` and ``imi`` (the published experiment)."""
+
+from enum import StrEnum
+from pathlib import Path
+
+
+class TemplateName(StrEnum):
+    """Which file to start from."""
+
+    DEFAULT = "default"
+    DEMO = "demo"
+    """What `crowd-imi demo` runs."""
+    IMI = "imi"
+    """Zimmermann, Klein & Brendel 2023, as far as its models can be loaded today."""
+
+
+def template(name: TemplateName) -> str:
+    """The text of a commented study.toml."""
+    return (Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8")

@@ -1,0 +1,82 @@
+"""From a file to what people see, and from there to what a network sees."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.nn import functional
+
+from crowd_imi.errors import VisionError
+from crowd_imi.vision.models import LoadedModel
+
+Pixels = NDArray[np.uint8]
+
+SHORTER_SIDE = 256 / 224
+"""Of the stored image's side: as published, the shorter side becomes 256 px and the central 224 px are kept."""
+
+
+def read_image(path: Path, size: int) -> Pixels:
+    """An image as it is stored and shown: shorter side scaled, centre cut out.
+
+    An image of less than ``size`` · 256 / 224 pixels gives all of its shorter side, so that a 64-px file asked for at
+    64 px stays as it is.
+
+    Returns:
+        Shape (size, size, 3), RGB.
+
+    Raises:
+        VisionError: the file isn't a readable image.
+    """
+    try:
+        with Image.open(path) as file:
+            image = _rgb(ImageOps.exif_transpose(file))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VisionError(f"{path}: this image can't be read ({error}); replace it or take it out") from None
+    return np.asarray(_fitted(image, size))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Transparent parts become white, as on a page."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _fitted(image: Image.Image, size: int) -> Image.Image:
+    shorter = min(image.size)
+    target = round(size * SHORTER_SIDE) if shorter >= size * SHORTER_SIDE else size
+    if shorter != target:
+        scale = target / shorter
+        width, height = (max(size, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def to_input(pixels: Pixels, model: LoadedModel) -> Tensor:
+    """Stored images as a network's input.
+
+    Args:
+        pixels: shape (n, height, width, 3), 0–255.
+        model: whose input size, mean and deviation count.
+
+    Returns:
+        Shape (n, 3, input_size, input_size), on the model's device.
+    """
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(model.device).permute(0, 3, 1, 2).float() / 255
+    return normalise(images, model)
+
+
+def normalise(images: Tensor, model: LoadedModel) -> Tensor:
+    """Images with values in 0–1, scaled to the model's input size and normalised; differentiable."""
+    size = (model.input_size, model.input_size)
+    if images.shape[2:] != size:
+        images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+    mean = torch.tensor(model.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(model.std, device=images.device).view(1, 3, 1, 1)
+    return (images - mean) / std

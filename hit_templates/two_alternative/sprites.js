@@ -1,0 +1,82 @@
+/** Fetches and decodes sprites before the trials that need them, in the order in which they were asked for. */
+
+import { pauseBeforeRetry } from "./api.js";
+
+const AT_ONCE = 3;
+
+export class Sprites {
+  #wanted = new Map(); // address → {promise, bitmap}, until it is dropped
+  #queue = [];
+  #running = 0;
+
+  /** `onTrouble(true)` is called when a sprite can't be loaded and is tried again, `onTrouble(false)` when one came. */
+  constructor(onTrouble) {
+    this.onTrouble = onTrouble;
+  }
+
+  /** Begin to load these, behind those that are already asked for. */
+  want(addresses) {
+    for (const address of addresses) {
+      if (this.#wanted.has(address)) continue;
+      const entry = { bitmap: null };
+      entry.promise = new Promise((resolve) => this.#queue.push({ address, entry, resolve }));
+      this.#wanted.set(address, entry);
+    }
+    this.#next();
+  }
+
+  /** The decoded sprite, or null while it isn't there. */
+  bitmap(address) {
+    return this.#wanted.get(address)?.bitmap ?? null;
+  }
+
+  ready(addresses) {
+    return addresses.every((address) => this.bitmap(address) !== null);
+  }
+
+  /** Wait for these; `onProgress` gets the share that is there, 0 to 1. */
+  async all(addresses, onProgress = () => {}) {
+    this.want(addresses);
+    const tell = () => onProgress(addresses.filter((address) => this.bitmap(address)).length / addresses.length);
+    tell();
+    await Promise.all(addresses.map((address) => this.#wanted.get(address).promise.then(tell)));
+  }
+
+  /** Free the memory of sprites that aren't shown any more. */
+  drop(addresses) {
+    for (const address of addresses) {
+      this.#wanted.get(address)?.bitmap?.close();
+      this.#wanted.delete(address);
+    }
+  }
+
+  #next() {
+    while (this.#running < AT_ONCE && this.#queue.length > 0) {
+      const { address, entry, resolve } = this.#queue.shift();
+      this.#running += 1;
+      this.#load(address).then((bitmap) => {
+        entry.bitmap = bitmap;
+        this.#running -= 1;
+        this.onTrouble(false);
+        resolve();
+        this.#next();
+      });
+    }
+  }
+
+  async #load(address) {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const image = new Image();
+        // A browser may remember a failed address within a page, so that a retry gets another one.
+        image.src = attempt === 1 ? address : `${address}?again=${attempt}`;
+        await image.decode();
+        // An image's decoded pixels may be thrown away by the browser; a bitmap keeps them until it is closed.
+        return await createImageBitmap(image);
+      } catch {
+        this.onTrouble(true);
+        await pauseBeforeRetry(attempt);
+      }
+    }
+  }
+}

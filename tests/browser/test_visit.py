@@ -1,0 +1,199 @@
+"""A person in a real browser, at the real server."""
+
+from typing import Any
+
+from playwright.sync_api import Page, Request
+from sqlalchemy import select
+
+from crowd_imi.store.tables import Answer, PageTime, PracticeAnswer, Visit
+from tests.browser.conftest import Site, Window, open_window
+from tests.browser.person import OTHER, answer, button, go_on, pass_practice, read_instructions, right_row, verdict
+
+TRIALS = 6
+
+
+def visit_by_feedback(site: Site, feedback: str) -> Visit:
+    with site.store.read() as session:
+        return session.scalars(select(Visit).where(Visit.feedback == feedback)).one()
+
+
+def described(page: Page) -> dict[str, Any]:
+    """What the API tells the page's scripts about their visit."""
+    told: dict[str, Any] = page.evaluate(
+        "fetch('/api/visit', {headers: {'X-Visit-Token': sessionStorage.getItem('visit-token')}}).then(r => r.json())"
+    )
+    return told
+
+
+def test_a_person_completes_a_task_and_the_store_holds_what_was_clicked(site: Site, window: Window):
+    page = window.page
+    sprites: list[str] = []
+    page.on("request", lambda request: _note_sprite(sprites, request))
+
+    page.goto(site.places)
+    page.get_by_label("Your name here").fill("a-person")
+    button(page, "Take part")
+    page.get_by_role("heading", name="A tiny study").wait_for()
+    assert page.url == f"{site.pages}/visit"  # the token isn't in the address bar
+    button(page, "I agree")
+    pages_read = read_instructions(page)
+    button(page, "Start")
+    page.locator(".trial").wait_for()
+
+    told = described(page)
+    first = [trial["sprite"] for trial in (*told["practice"]["trials"], *told["main"][:5])]
+    assert sorted(sprites) == sorted(first)  # practice and the first five, before the first trial, and no more
+
+    practised = _practise(site, page, told["practice"], wrong_at=0)
+    button(page, "Continue")
+    practised += _practise(site, page, described(page)["practice"], wrong_at=None)
+    button(page, "Continue")
+
+    clicked = []
+    for position, trial in enumerate(told["main"]):
+        if position == 3:
+            page.reload()
+            button(page, "Continue")
+        page.get_by_text(f"Question {position + 1} of {TRIALS}").wait_for()
+        right = right_row(site, trial)
+        row = OTHER[right] if position in (1, 4) else right
+        clicked.append((position, row, 1 + position % 3, row == right))
+        answer(page, row, 1 + position % 3)
+        assert verdict(page) == ("✓ Correct" if row == right else "✗ Not correct")
+        correct = sum(known for *_, known in clicked)
+        assert page.locator(".count").inner_text() == f"Correct: {correct} of {position + 1}"
+        go_on(page)
+
+    page.locator("textarea").fill("It went well")
+    button(page, "Finish")
+    page.get_by_role("link", name="Complete the study").click()
+    page.get_by_role("heading", name="Thank you for taking part").wait_for()
+
+    visit = visit_by_feedback(site, "It went well")
+    with site.store.read() as session:
+        answers = session.scalars(select(Answer).where(Answer.visit_id == visit.id).order_by(Answer.position)).all()
+        practice = session.scalars(select(PracticeAnswer).where(PracticeAnswer.visit_id == visit.id)).all()
+        times = session.scalars(select(PageTime).where(PageTime.visit_id == visit.id)).all()
+    assert [(row.position, row.row, row.confidence, row.correct) for row in answers] == clicked
+    assert all(row.rt_ms >= row.shown_ms >= 1500 for row in answers)  # the buttons open after 1,500 ms
+    # The first answer after each time the page was loaded has none before it whose storing was timed.
+    assert [row.saving_ms is None for row in answers] == [True, False, False, True, False, False]
+    assert sorted((row.block, row.position, row.row, row.correct) for row in practice) == practised
+    assert len(times) == pages_read
+    assert visit.state == "submitted" and visit.browser is not None
+    assert (visit.browser["window_width"], visit.browser["window_height"]) == (940, 600)
+    assert [place.status for place in site.platform.submissions(site.posting) if place.participant == "a-person"] == [
+        "awaiting_review"
+    ]
+
+
+def _note_sprite(sprites: list[str], request: Request) -> None:
+    address = request.url.partition("/sprites/")[2]
+    if address:
+        sprites.append(f"/sprites/{address}")
+
+
+def _practise(site: Site, page: Page, block: dict[str, Any], wrong_at: int | None) -> list[tuple[int, int, str, bool]]:
+    given = []
+    for trial in block["trials"]:
+        position = trial["position"]
+        page.get_by_text(f"Practice {position + 1} of {len(block['trials'])}").wait_for()
+        right = right_row(site, trial)
+        row = OTHER[right] if position == wrong_at else right
+        given.append((block["block"], position, row, row == right))
+        answer(page, row, 2)
+        assert verdict(page) == ("✓ Correct" if row == right else "✗ Not correct")
+        go_on(page)
+    return given
+
+
+def test_an_answer_given_without_a_network_waits_and_is_stored_once(site: Site, window: Window):
+    page = window.page
+    page.goto(f"{site.pages}/visit#{pass_practice(site, 'offline')}")
+    button(page, "Start")
+    visit_id = _only_visit_at(site, "answering", "offline")
+    page.locator(".level:enabled").first.wait_for()
+    window.context.set_offline(True)
+    page.keyboard.press("w")  # the middle button above the lower image
+    page.get_by_text("The connection is interrupted").wait_for()
+    assert page.locator(".continue:enabled").count() == 0
+    assert _answers(site, visit_id) == []
+    window.context.set_offline(False)
+    verdict(page)
+    assert not page.get_by_text("The connection is interrupted").is_visible()
+    assert _answers(site, visit_id) == [(0, "lower", 2)]
+    # That the requests failed is what the test is about.
+    assert all("ERR_INTERNET_DISCONNECTED" in complaint for complaint in window.complaints)
+    window.complaints.clear()
+
+
+def _answers(site: Site, visit_id: str) -> list[tuple[int, str, int]]:
+    with site.store.read() as session:
+        rows = session.scalars(select(Answer).where(Answer.visit_id == visit_id)).all()
+    return [(row.position, row.row, row.confidence) for row in rows]
+
+
+def _only_visit_at(site: Site, state: str, participant: str) -> str:
+    place = next(place for place in site.platform.submissions(site.posting) if place.participant == participant)
+    with site.store.people() as people:
+        from crowd_imi.store.tables import Person
+
+        visit_id = people.scalars(select(Person.visit_id).where(Person.platform_submission == place.id)).one()
+    with site.store.read() as session:
+        assert session.get_one(Visit, visit_id).state == state
+    return visit_id
+
+
+def test_opening_the_study_again_ends_the_first_tab(site: Site, window: Window):
+    link = site.take_place("two-tabs")
+    window.page.goto(link)
+    window.page.get_by_role("button", name="I agree").wait_for()
+    second = open_window(window.context)
+    second.page.goto(link)
+    button(second.page, "I agree")
+    second.page.locator(".instructions").wait_for()
+    button(window.page, "I agree")
+    window.page.get_by_role("heading", name="This page has ended").wait_for()
+    assert second.complaints == []
+    assert all("401" in complaint for complaint in window.complaints)  # that it was refused
+    window.complaints.clear()
+
+
+def test_a_duplicated_tab_ends_the_one_it_was_made_from(site: Site, window: Window):
+    page = window.page
+    page.goto(site.take_place("duplicated"))
+    page.get_by_role("button", name="I agree").wait_for()
+    # Opened by the page itself, the new tab begins with a copy of its session storage, as a duplicate does.
+    with window.context.expect_page() as opened:
+        page.evaluate("window.open('/visit')")
+    opened.value.get_by_role("button", name="I agree").wait_for()
+    page.get_by_role("heading", name="This page has ended").wait_for()
+
+
+def test_going_back_by_mistake_loses_nothing(site: Site, window: Window):
+    page = window.page
+    page.goto(site.places)
+    page.goto(site.take_place("goes-back"))
+    button(page, "I agree")
+    page.locator(".instructions").wait_for()
+    page.evaluate("history.back()")
+    page.wait_for_timeout(300)
+    assert page.url == f"{site.pages}/visit"
+    page.locator("#jspsych-instructions-next").click()
+    page.get_by_text("2/").wait_for()
+
+
+def test_who_declines_is_thanked_and_asked_nothing_more(site: Site, window: Window):
+    page = window.page
+    page.goto(site.take_place("declines"))
+    button(page, "I don’t want to take part")
+    page.get_by_role("heading", name="You are not taking part").wait_for()
+    page.reload()
+    page.get_by_role("heading", name="You are not taking part").wait_for()
+
+
+def test_without_a_link_the_page_says_so(site: Site, window: Window):
+    window.page.goto(f"{site.pages}/visit")
+    window.page.get_by_text("open the study again from where you chose it").wait_for()
+    assert all("401" in complaint for complaint in window.complaints)
+    window.complaints.clear()

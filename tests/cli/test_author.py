@@ -1,0 +1,139 @@
+"""``init`` and ``check``: a study is begun, and everything that keeps it from working is said at once."""
+
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from crowd_imi.cli.app import app
+from crowd_imi.study import load_study
+from crowd_imi.study_templates import TemplateName
+from tests.tiny import STUDY_TOML, fake_plan, write_pack, write_study
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def write_images(folder, count: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.new("RGB", (8, 8), (i % 256, 0, 0)).save(folder / f"{i}.png")
+
+
+@pytest.mark.parametrize("name", list(TemplateName))
+def test_init_writes_a_study_and_says_what_comes_next(tmp_path, name):
+    folder = tmp_path / "new" / "study"
+    done = run("init", folder, "--template", name.value)
+    assert done.exit_code == 0
+    assert f"crowd-imi check {folder}" in done.stdout
+    assert load_study(folder).file.study.seed == 1
+
+
+def test_init_keeps_keys_people_and_packs_out_of_git(tmp_path):
+    run("init", tmp_path)
+    ignored = (tmp_path / ".gitignore").read_text().splitlines()
+    assert {"*.key", "*.db", "/pack/", "/plan.json", "/sprites/", "/rehearsals/"} <= set(ignored)
+
+
+def test_init_overwrites_nothing(tmp_path):
+    (tmp_path / "study.toml").write_text("mine")
+    done = run("init", tmp_path)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"error: {tmp_path / 'study.toml'}: there is a study here already; edit it, or choose another folder\n"
+    )
+    assert (tmp_path / "study.toml").read_text() == "mine"
+    assert not (tmp_path / ".gitignore").exists()
+
+
+def test_init_leaves_a_gitignore_as_it_is(tmp_path):
+    (tmp_path / ".gitignore").write_text("mine\n")
+    assert run("init", tmp_path).exit_code == 0
+    assert (tmp_path / ".gitignore").read_text() == "mine\n"
+
+
+def test_init_does_not_take_a_file_for_a_folder(tmp_path):
+    (tmp_path / "file").touch()
+    done = run("init", tmp_path / "file")
+    assert (done.exit_code, done.stderr) == (1, f"error: {tmp_path / 'file'}: this is a file; name a folder\n")
+
+
+def test_check_finds_nothing_wrong_with_a_whole_study(tmp_path):
+    study = write_study(tmp_path)
+    # 4 batches of easy panels need 9 × 4 references and 4 queries on each side.
+    write_images(study.images, 80)
+    done = run("check", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "images: 80, 80 are needed" in done.stdout
+    # 4 + 2 tasks at 1.50 USD, three attempts each; 1.50 USD for 6 minutes.
+    assert "cost:   9.00 USD, at the very most 27.00 USD" in done.stdout
+    assert "pay:    15.00 USD per hour" in done.stdout
+    assert "no problem found" in done.stdout
+
+
+def test_check_reports_images_checkpoint_layers_template_and_money_at_once(tmp_path):
+    toml = STUDY_TOML.replace('["layer*"]', '["layr1*"]\ncheckpoint = "weights.safetensors"')
+    toml = toml.replace("[pages]", '[pages]\ntemplate = "three_alternative"').replace("cap = 5000", "cap = 500")
+    write_images(write_study(tmp_path, toml).images, 79)
+    done = run("check", tmp_path)
+    assert done.exit_code == 1
+    problems = done.stderr.splitlines()
+    assert problems[0].startswith("error: images.folder = 'images': 79 images are there, 80 are needed")
+    assert problems[1].startswith("error: models.toy.checkpoint = 'weights.safetensors': there is no file")
+    assert problems[2].startswith("error: models.toy: layers = ['layr1*']: the model has no such layer; the nearest names are")
+    assert problems[3] == (
+        "error: pages.template = 'three_alternative': there is no such template; right would be one of: two_alternative"
+    )
+    assert problems[4].startswith("error: pay.cap = 500: 6 tasks at 1.50 USD cost 9.00 USD")
+    assert len(problems) == 5
+
+
+def test_check_knows_no_architecture_that_timm_does_not(tmp_path):
+    write_images(write_study(tmp_path, STUDY_TOML.replace("resnet10t", "resnet10x")).images, 80)
+    done = run("check", tmp_path)
+    assert done.exit_code == 1
+    assert "has no such model" in done.stderr and "resnet10t" in done.stderr
+
+
+def test_check_says_where_the_image_folder_should_be(tmp_path):
+    write_study(tmp_path)
+    done = run("check", tmp_path)
+    assert f"there is no folder {tmp_path / 'images'}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("reward = 150", "reward = 70", "0.70 USD for 6 minutes is 7.00 USD per hour; Prolific refuses less than 8.00 USD"),
+        ("cap = 5000", "cap = 900", "the study would cost 27.00 USD"),
+        ("[pages]", "[pages]\nvisit_minutes = 30", "is never reached: pages.visit_minutes = 30 ends a visit before"),
+        # 2 null units × 3 of (6 + 2) × 3 + 6 × 2 = 36 trials.
+        ("seed = 7", "seed = 8", "17 % of the trials ask about null units"),
+    ],
+)
+def test_check_remarks_on_what_works_but_deserves_a_thought(tmp_path, old, new, expected):
+    write_images(write_study(tmp_path, STUDY_TOML.replace(old, new)).images, 80)
+    done = run("check", tmp_path, "--json")
+    assert done.exit_code == 0
+    assert any(expected in remark for remark in json.loads(done.stdout)["remarks"])
+
+
+def test_check_sees_that_pack_and_plan_no_longer_fit(tmp_path):
+    study = write_study(tmp_path)
+    write_images(study.images, 80)
+    write_pack(study)
+    plan = fake_plan(study)
+    (study.sprites / plan.tasks[0].trials[0].sprite).unlink()
+    write_study(tmp_path, STUDY_TOML.replace("units = 6\nnull = 2", "units = 7\nnull = 1"))
+    done = run("check", tmp_path, "--json")
+    assert done.exit_code == 1
+    problems = json.loads(done.stdout)["problems"]
+    assert problems[0].startswith(
+        f"{study.pack}: its arm toy-natural-easy has 6 units and 2 null units, study.toml asks for 7 and 1; render again"
+    )
+    assert problems[1].startswith(f"{study.plan}: it was made from another pack")
+    # 6 tasks of 6 + 2 trials.
+    assert problems[2].startswith(f"{study.sprites}: 1 of 48 sprites are missing; plan again")
+    assert len(problems) == 3

@@ -1,0 +1,92 @@
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from crowd_imi.harvester import harvest
+from crowd_imi.publisher import launch
+from crowd_imi.store.tables import Intent
+from tests.harvester.crowd import SMALL, Crowd
+from tests.harvester.death import Death, DyingPlatform, DyingStore, Killed
+from tests.tiny import STUDY_TOML
+
+
+@pytest.fixture(autouse=True)
+def the_killed_process_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease of a killed process is taken over at once; here it is our own process that "was killed"."""
+
+    def no_such_process(pid: int, signal: int) -> None:
+        raise ProcessLookupError(pid)
+
+    monkeypatch.setattr(os, "kill", no_such_process)
+
+
+def busy(folder: Path) -> Crowd:
+    """Everything that one round has to do at once."""
+    crowd = Crowd.posted(folder, STUDY_TOML.replace("cap = 5000", "cap = 900"))
+    crowd.begin(crowd.arrive("slow"))
+    crowd.take("stray")
+    harvest(crowd.study, crowd.store, crowd.platform)
+    crowd.pass_time(121)
+    crowd.take_part("good")
+    crowd.take_part("bad", good=False)
+    crowd.fail_practice(crowd.arrive("lost"))
+    crowd.arrive("left")
+    crowd.platform.give_back(crowd.submission_of("left"))
+    return crowd
+
+
+def rounds(crowd: Crowd) -> dict[str, object]:
+    for _ in range(2):
+        harvest(crowd.study, crowd.store, crowd.platform)
+    return crowd.outline()
+
+
+def test_a_harvest_killed_at_any_moment_comes_to_the_same_end(tmp_path: Path):
+    crowd = busy(tmp_path)
+    start = crowd.save()
+    end = rounds(crowd)
+    assert end["paid"] == 450
+    moment, killed = 0, True
+    while killed:
+        crowd.restore(start)
+        death = Death(moment)
+        try:
+            harvest(crowd.study, DyingStore(crowd.store, death), DyingPlatform(crowd.platform, death))
+            killed = False
+        except Killed:
+            assert rounds(crowd) == end, f"killed at moment {moment}"
+            with crowd.store.read() as session:
+                intents = session.scalars(select(Intent).where(Intent.operation == "approve")).all()
+            assert [i.state for i in intents] == ["done"] * 3, f"killed at moment {moment}"
+            moment += 1
+    # 3 payments, 2 releases, 1 reading of statuses and places: each a moment before and after, and the commits.
+    assert moment > 40
+
+
+def test_publishing_killed_at_any_moment_posts_once(tmp_path: Path):
+    from crowd_imi.platforms.local import LocalPlatform
+    from crowd_imi.publisher import create_store
+    from crowd_imi.store import StoreKind
+    from tests.tiny import fake_plan, write_study
+
+    study = write_study(tmp_path, SMALL)
+    plan = fake_plan(study)
+    moment, killed = 0, True
+    while killed:
+        run = tmp_path / f"run{moment}"
+        store = create_store(study, plan, run, StoreKind.REHEARSAL)
+        platform = LocalPlatform(run / "local.db")
+        death = Death(moment)
+        try:
+            launch(study, DyingStore(store, death), DyingPlatform(platform, death), "http://127.0.0.1:1/arrive")
+            killed = False
+        except Killed:
+            posting = launch(study, store, platform, "http://127.0.0.1:1/arrive")
+            assert [place.posting for place in platform.open_places()] == [posting.platform_id]
+            assert posting.state == "open"
+        store.close()
+        platform.close()
+        moment += 1
+    assert moment > 8

@@ -1,0 +1,140 @@
+"""What holds for every reply: headers, files, failures."""
+
+import logging
+import sqlite3
+
+import pytest
+from sqlalchemy import event
+
+from crowd_imi.errors import DesignError, StoreError, StudyError
+from crowd_imi.pages.app import create_app
+from tests.pages.visitor import Visitor
+from tests.tiny import STUDY_TOML, fake_plan
+
+
+def test_every_reply_carries_the_guarding_headers(run):
+    visitor = run.visitor("ann")
+    sprite = visitor.view()["main"][0]["sprite"]
+    for path in ("/visit", "/api/visit", sprite, "/static/visit.js", "/health", "/nothing-here", "/arrive"):
+        headers = visitor.get(path).headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'; script-src 'self';" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "Set-Cookie" not in headers
+
+
+def test_nobody_keeps_a_copy_of_the_apis_replies(run):
+    assert run.visitor("ann").get("/api/visit").headers["Cache-Control"] == "no-store"
+
+
+def test_a_sprites_headers_say_nothing_but_its_size(run):
+    visitor = run.visitor("ann")
+    view = visitor.view()
+    for trial in (view["main"][0], view["practice"]["trials"][0]):
+        reply = visitor.get(trial["sprite"])
+        assert (reply.status_code, reply.mimetype) == (200, "image/avif")
+        assert reply.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert not {"ETag", "Last-Modified", "Content-Disposition", "Accept-Ranges"} & set(reply.headers.keys())
+        assert reply.data == (run.study.sprites / trial["sprite"].removeprefix("/sprites/")).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sprites/",
+        "/sprites/../plan.json",
+        "/sprites/%2e%2e%2fplan.json",
+        "/sprites/plan.json",
+        "/sprites/" + "0" * 32 + ".avif",
+        "/static/",
+        "/static/visit.html",
+        "/static/texts/en.toml",
+        "/static/..%2f..%2fpyproject.toml",
+        "/static/vendor/..%2fapp.py",
+        "/static/vendor/built-from.txt",
+        "/plan.json",
+        "/study.db",
+    ],
+)
+def test_only_what_pages_need_is_served(run, path):
+    assert run.app.test_client().get(path).status_code == 404
+
+
+def test_scripts_styles_and_jspsych_are_served_with_their_types(run):
+    client = run.app.test_client()
+    types = {
+        "/static/visit.js": "text/javascript",
+        "/static/style.css": "text/css",
+        "/static/vendor/jspsych.js": "text/javascript",
+    }
+    for path, mimetype in types.items():
+        reply = client.get(path)
+        assert (reply.status_code, reply.mimetype) == (200, mimetype)
+        reply.close()
+
+
+def test_a_huge_request_is_refused(run):
+    visitor = run.visitor("ann")
+    reply = visitor.post("/api/submit", {"feedback": "x" * 70_000})
+    assert (reply.status_code, reply.json["code"]) == (413, "request-entity-too-large")
+
+
+def test_unknown_addresses_and_methods_get_a_sentence(run):
+    client = run.app.test_client()
+    assert client.get("/api/nothing").json == {"error": "This doesn't work: not found.", "code": "not-found"}
+    assert client.get("/api/answers").status_code == 405
+
+
+def test_a_locked_database_is_a_503_and_the_same_request_works_later(run):
+    visitor = run.visitor("ann")
+    version = visitor.view()["texts"]["consent"]["version"]
+    run.store.close()
+    event.listen(run.store._engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=20"))
+    other = sqlite3.connect(run.study.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    reply = visitor.post("/api/consent", {"agree": True, "version": version})
+    assert (reply.status_code, reply.json["code"]) == (503, "try-again")
+    assert reply.headers["Retry-After"] == "2"
+    other.execute("ROLLBACK")
+    other.close()
+    assert visitor.consent().json == {"step": "instructions"}
+
+
+def test_a_failure_inside_shows_nothing_of_itself(run, monkeypatch, caplog):
+    visitor = run.visitor("JaneDoe")
+    monkeypatch.setattr("crowd_imi.pages.api.main_view", lambda *_: 1 // 0)
+    with caplog.at_level(logging.ERROR):
+        reply = visitor.get("/api/visit")
+    assert (reply.status_code, reply.json["code"]) == (500, "failed")
+    assert "ZeroDivision" not in reply.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_the_log_names_nobody(run, monkeypatch, caplog):
+    submission = run.take("JaneDoe")
+    monkeypatch.setattr("crowd_imi.pages.arrival.arrive", lambda *_: 1 // 0)
+    with caplog.at_level(logging.DEBUG, logger="crowd_imi"):
+        Visitor(run.app).arrive("JaneDoe", submission, run.posting)
+    assert "/arrive failed" in caplog.text
+    assert "JaneDoe" not in caplog.text
+    assert submission not in caplog.text
+
+
+def test_pages_of_another_plan_arent_served(run):
+    changed = fake_plan(run.study).model_copy(update={"seed": 99})
+    changed.save(run.study.plan)
+    with pytest.raises(StoreError, match="its tasks come from another plan"):
+        create_app(run.study, run.store, run.platform, run_folder=run.study.folder)
+
+
+def test_a_plan_without_practice_isnt_served(run):
+    fake_plan(run.study).model_copy(update={"practice": ()}).save(run.study.plan)
+    with pytest.raises(DesignError, match="no practice trials"):
+        create_app(run.study, run.store, run.platform, run_folder=run.study.folder)
+
+
+def test_a_language_without_texts_says_which_there_are(make_run):
+    with pytest.raises(StudyError, match=r"pages.language = 'eo': two_alternative has no such texts \(there: en\)"):
+        make_run(STUDY_TOML.replace("[pages]", '[pages]\nlanguage = "eo"'))

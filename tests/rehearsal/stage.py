@@ -1,0 +1,42 @@
+"""A small planned study with real sprites, and a rehearsal of it without a server process."""
+
+from pathlib import Path
+
+from crowd_imi.design.plan import make_plan
+from crowd_imi.pages import places
+from crowd_imi.pages.app import create_app
+from crowd_imi.plan import load_plan
+from crowd_imi.publisher.launch import launch
+from crowd_imi.rehearsal.leaks import Leaking
+from crowd_imi.rehearsal.records import Cast, LeakName, Rehearsal
+from crowd_imi.rehearsal.run import conclude, make_crowd, open_stage, play
+from crowd_imi.rehearsal.wire import DirectWire
+from crowd_imi.study import Study
+from tests.tiny import STUDY_TOML, write_pack, write_study
+
+PAGES, PLACES = "http://pages.test:8000", "http://places.test:8001"
+
+# 8 units × 6 responses / 6 trials = 8 tasks, and 6 × 4 / 6 = 4: twelve tasks of 6 main and 2 catch trials.
+TOML = STUDY_TOML.replace("responses = 3", "responses = 6").replace("responses = 2", "responses = 4").replace("cap = 5000", "cap = 9000")
+
+
+def planned_study(folder: Path, toml: str = TOML) -> Study:
+    """A study whose pictures a perceptual observer can tell apart: max images reddish, min images bluish."""
+    study = write_study(folder, toml)
+    write_pack(study)
+    make_plan(study)
+    return study
+
+
+def rehearse_here(study: Study, name: str, cast: Cast, *, seed: int = 1, leak: LeakName | None = None) -> Rehearsal:
+    """``rehearse``, with the real apps called in this process: quicker, and without a port."""
+    plan = load_plan(study.plan)
+    with open_stage(study, plan, name, seed) as stage:
+        pages = create_app(study, stage.store, stage.platform, run_folder=stage.folder)
+        app = pages if leak is None else Leaking(pages, stage.store, leak, plan.grid)
+        stage.platform.set_base_url(PLACES)
+        launch(study, stage.store, stage.platform, f"{PAGES}/arrive")
+        wire = DirectWire(stage.clock, {PAGES: app, PLACES: places.create_app(stage.platform)})
+        crowd = make_crowd(stage, wire, PLACES, cast, seed)
+        play(crowd)
+        return conclude(stage, crowd, name=name, leak=leak, seconds=0.0)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crowd_imi.scoring.intervals import bootstrap_mean, wilson
+
+SHARES = st.lists(st.integers(0, 30), min_size=2, max_size=40).map(lambda counts: np.array(counts) / 30)
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def test_wilson_of_fifteen_in_twenty():
+    # p = .75, n = 20, z = 1.959964, z² = 3.841459:
+    # centre (p + z²/2n) / (1 + z²/n) = (.75 + .096036) / 1.192073 = .709719
+    # half   z·√(p(1−p)/n + z²/4n²) / (1 + z²/n) = 1.959964·√(.009375 + .002401) / 1.192073 = .178420
+    low, high = wilson(np.array([15]), np.array([20]))
+    assert low[0] == pytest.approx(0.531299, abs=2e-6)
+    assert high[0] == pytest.approx(0.888138, abs=2e-6)
+
+
+def test_wilson_of_all_right_ends_at_one_and_begins_below():
+    # p = 1: low = 1 / (1 + z²/n) = 30 / (30 + 3.841459).
+    low, high = wilson(np.array([30]), np.array([30]))
+    assert high[0] == pytest.approx(1)
+    assert low[0] == pytest.approx(30 / 33.841459, abs=1e-6)
+
+
+def test_wilson_of_one_response_is_wide_and_there():
+    # p = 0, n = 1: high = z² / (1 + z²) = 3.841459 / 4.841459.
+    low, high = wilson(np.array([0]), np.array([1]))
+    assert low[0] == 0
+    assert high[0] == pytest.approx(3.841459 / 4.841459, abs=1e-6)
+
+
+def test_wilson_of_no_response_is_missing_and_leaves_the_others_alone():
+    low, high = wilson(np.array([0, 15]), np.array([0, 20]))
+    assert np.isnan(low[0]) and np.isnan(high[0])
+    assert low[1] == pytest.approx(0.531299, abs=2e-6)
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_proportion_and_mirrors(pair):
+    correct, responses = pair
+    low, high = wilson(np.array([correct, responses - correct]), np.array([responses, responses]))
+    assert 0 <= low[0] <= correct / responses + 1e-12
+    assert correct / responses - 1e-12 <= high[0] <= 1
+    assert low[1] == pytest.approx(1 - high[0])
+
+
+def test_bootstrap_of_two_opposite_units_reaches_from_end_to_end():
+    # A resample of {0, 1} has mean 0, ½ or 1 with probability ¼, ½, ¼: both ends have more than 2.5 %.
+    estimate = bootstrap_mean(np.array([0.0, 1.0]), rng())
+    assert (estimate.mean, estimate.low, estimate.high) == (0.5, 0, 1)
+
+
+def test_bootstrap_of_many_units_agrees_with_the_standard_error():
+    # 400 units, half at .4 and half at .8: standard deviation .2, standard error .2/√400 = .01, so .6 ± 1.96·.01.
+    estimate = bootstrap_mean(np.array([0.4, 0.8] * 200), rng())
+    assert estimate.mean == pytest.approx(0.6)
+    assert estimate.low == pytest.approx(0.5804, abs=0.0015)
+    assert estimate.high == pytest.approx(0.6196, abs=0.0015)
+
+
+def test_bootstrap_of_one_unit_has_no_interval():
+    estimate = bootstrap_mean(np.array([0.9]), rng())
+    assert (estimate.mean, estimate.low, estimate.high) == (0.9, None, None)
+
+
+def test_bootstrap_of_equal_units_has_an_interval_without_width():
+    estimate = bootstrap_mean(np.array([0.9] * 7), rng())
+    assert estimate.low == estimate.high == pytest.approx(0.9)
+
+
+@given(SHARES)
+def test_bootstrap_stays_within_the_units_and_holds_their_mean(values):
+    estimate = bootstrap_mean(values, rng())
+    assert estimate.low is not None and estimate.high is not None
+    assert values.min() - 1e-9 <= estimate.low <= estimate.mean + 1e-9
+    assert estimate.mean - 1e-9 <= estimate.high <= values.max() + 1e-9
+
+
+def test_the_same_generator_gives_the_same_interval():
+    values = np.linspace(0.3, 0.9, 24)
+    assert bootstrap_mean(values, rng()) == bootstrap_mean(values, rng())

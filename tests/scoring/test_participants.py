@@ -1,0 +1,105 @@
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crowd_imi.lifecycle import VisitState
+from crowd_imi.scoring import participants
+from crowd_imi.store.answers import intents, visits
+from crowd_imi.store.tables import Intent, Task
+from tests.scoring import fake
+
+
+@pytest.fixture
+def everything(store):
+    """Two visits of each kind that there is, one after another in the same arm."""
+    never = {"submitted_at": None}
+    early = {**never, "practised_at": None}
+    with store.write() as session:
+        task = session.query(Task).filter_by(arm="toy-natural-easy", number=1).one()
+
+        def add(number, state, **changes):
+            return fake.add_visit(session, task, number, state, holds_task=False, **changes)
+
+        add(1, VisitState.DECLINED, **early)
+        add(2, VisitState.RETURNED, **never)
+        add(3, VisitState.TIMED_OUT, **never)
+        add(4, VisitState.FAILED_PRACTICE, **early)
+        fake.judge(session, add(5, VisitState.EXCLUDED, **early), "practice_blocks")
+        add(6, VisitState.ANSWERING, **never)
+        add(7, VisitState.SUBMITTED)
+        fake.judge(session, add(8, VisitState.EXCLUDED), "catch_trials", "row_choices")
+        fake.judge(session, add(9, VisitState.EXCLUDED), "catch_trials")
+        fake.judge(session, add(10, VisitState.VALID), surplus=True)
+        fake.judge(session, add(11, VisitState.VALID))
+    with store.read() as session:
+        return visits(session)
+
+
+def test_everybody_who_arrived_is_in_exactly_one_ending(everything):
+    assert participants.flow(everything).loc["toy-natural-easy"].to_dict() == {
+        "arrived": 11,
+        "declined": 1,
+        "failed_practice": 2,
+        "returned": 1,
+        "timed_out": 1,
+        "under_way": 1,
+        "submitted": 5,
+        "waiting": 1,
+        "excluded": 2,
+        "surplus": 1,
+        "valid": 1,
+    }
+
+
+def test_exclusions_count_all_and_those_that_failed_nothing_else(everything):
+    found = {one.criterion: (one.failed, one.alone) for one in participants.exclusions(everything)}
+    assert found == {
+        "catch_trials": (2, 1),
+        "row_choices": (1, 0),
+        "practice_blocks": (1, 1),
+        "total_time": (0, 0),
+        "instruction_time": (0, 0),
+    }
+
+
+def test_a_check_without_a_measurement_is_no_exclusion(everything):
+    checks = everything["checks"].dropna().iloc[-1]
+    checks["catch_trials"]["passed"] = None
+    assert participants.exclusions(everything)[0].failed == 2
+
+
+def test_minutes_are_taken_of_submissions_by_the_servers_clock(everything):
+    taken = participants.minutes(everything)
+    assert len(taken) == 5
+    # add_visit: consent after ½ minute, instructions until 2, practice until 3, submitted at 10.
+    steps = taken[["consent", "instructions", "practice", "trials", "total"]].iloc[0].tolist()
+    assert steps == [0.5, 1.5, 1, 7, 9.5]
+
+
+@settings(max_examples=25)
+@given(st.lists(st.sampled_from(list(VisitState)), min_size=1, max_size=20), st.booleans())
+def test_no_state_is_lost(states, practised):
+    table = pd.DataFrame(
+        {
+            "arm": "a",
+            "state": [state.value for state in states],
+            "practised_at": 1.0 if practised else float("nan"),
+            "surplus": pd.array([None] * len(states), dtype="boolean"),
+        }
+    )
+    assert participants.flow(table)["arrived"].sum() == len(states)
+
+
+def test_spending_counts_payments_that_are_done(study, store):
+    with store.write() as session:
+        for number, state in enumerate(["done", "done", "held"]):
+            session.add(
+                Intent(
+                    id=str(number), operation="approve", subject=str(number), amount=150, currency="USD", state=state, opened_at=1
+                )
+            )
+    with store.read() as session:
+        spent = participants.spending(study.file, intents(session))
+    assert str(spent.spent) == "3.00 USD" and str(spent.cap) == "50.00 USD"
+    assert (spent.paid, spent.undecided) == (2, 1)

@@ -1,0 +1,178 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from crowd_imi.cli.app import app
+from crowd_imi.lifecycle import VisitState
+from crowd_imi.scoring import score
+from crowd_imi.scoring.report import remarks, write_report
+from crowd_imi.store.tables import Task
+from tests.scoring import fake
+
+
+class Page(HTMLParser):
+    """What of a page the tests look at."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.headings: list[int] = []
+        self.headers: list[dict[str, str | None]] = []
+        self.ids: set[str] = set()
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.add(tag)
+        self.addresses += [given[name] for name in ("src", "href", "srcset", "data") if name in given]
+        self.ids |= {given["id"]} if "id" in given else set()
+        if tag == "img":
+            self.images.append(given)
+        if tag == "th":
+            self.headers.append(given)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def html(finished) -> str:
+    study, store, run = finished
+    return write_report(study, store, score(study, store), run / "report", note="A <remark> & more").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
+def test_nothing_is_loaded_from_elsewhere(page, html):
+    assert page.addresses
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert not {"script", "iframe", "object", "embed"} & page.tags
+    assert "@import" not in html and "url(" not in html
+
+
+def test_links_inside_the_page_lead_somewhere(page):
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= page.ids
+
+
+def test_every_figure_has_an_alternative_text_and_its_size(page):
+    # Means, units, natural against synthetic, depth, flow, exclusions, times, money, and four panels.
+    assert len(page.images) == 12
+    assert all(len(image["alt"] or "") > 30 and int(image["width"] or 0) > 100 for image in page.images)
+    assert len({image["alt"] for image in page.images}) == 12
+
+
+def test_headings_do_not_skip_a_level_and_header_cells_say_what_they_head(page):
+    assert page.headings[0] == 1 and page.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    assert all(header.get("scope") in {"row", "col"} for header in page.headers)
+
+
+def test_the_page_says_what_it_is_and_holds_the_numbers(page, finished):
+    study, store, _run = finished
+    group = score(study, store).group("toy", "natural")
+    assert "Rehearsal: simulated participants, not data." in page.text
+    assert "A <remark> & more" in page.text
+    assert f"{group.mean:.2f}"[1:] in page.text
+    assert store.about("plan_sha256") in page.text and "Seed7" in page.text.replace("\n", "")
+    assert "each row chosen at least 5 times" in page.text
+
+
+def test_the_page_is_small_and_the_same_each_time(html, finished, tmp_path):
+    study, store, _run = finished
+    again = write_report(study, store, score(study, store), tmp_path, note="A <remark> & more")
+    assert again.read_text() == html
+    assert len(html) < 3_000_000
+
+
+def test_without_its_pack_the_report_is_written_without_panels(finished, tmp_path):
+    study, store, _run = finished
+    copy = tmp_path / "study"
+    copy.mkdir()
+    shutil.copy(study.toml, copy)
+    page = Page(write_report(type(study)(copy, study.file), store, score(study, store), tmp_path).read_text())
+    assert "No panels can be shown" in page.text and "there is no pack here" in page.text
+
+
+def test_another_pack_than_participants_saw_is_not_shown(study, store, tmp_path):
+    # The store of this fixture was made with a digest of zeros.
+    one_submission(store)
+    page = Page(write_report(study, store, score(study, store), tmp_path).read_text())
+    assert "this isn't the pack that participants saw" in page.text
+
+
+def one_submission(store) -> None:
+    with store.write() as session:
+        task = session.query(Task).filter_by(arm="toy-natural-easy", number=1).one()
+        visit = fake.add_visit(session, task, 1, VisitState.VALID)
+        fake.add_answers(session, visit, dict.fromkeys(range(6), True))
+        fake.judge(session, visit)
+
+
+def test_one_submission_is_enough_for_a_report_that_names_what_is_missing(study, store, tmp_path):
+    one_submission(store)
+    page = Page(write_report(study, store, score(study, store), tmp_path).read_text())
+    # 8 + 6 units, of which the one task shows 6.
+    assert "8 units have no valid response yet and are left out of every mean." in page.text
+    assert "toy-synthetic-easy toy/layer0/0" in page.text
+    assert "Nobody was excluded." in page.text
+    assert "No unit has answers in both conditions" in page.text
+    assert "nan" not in re.sub(r"\w*nan\w+", "", page.text.lower())
+
+
+@pytest.mark.parametrize(
+    ("right", "said"),
+    [
+        ((True, True), "Something leaks the answers"),
+        ((False, False), "Null units were answered below chance"),
+        ((True, False), "Control passed"),
+    ],
+)
+def test_the_null_units_are_judged_in_words(study, store, right, said):
+    with store.write() as session:
+        # The plan's queue is 8 units in turn: the second task begins with the two null units.
+        task = session.query(Task).filter_by(arm="toy-natural-easy", number=2).one()
+        visit = fake.add_visit(session, task, 1, VisitState.VALID)
+        fake.add_answers(session, visit, dict(enumerate((*right, True, True, True, True))))
+        fake.judge(session, visit)
+    assert said in remarks(score(study, store))[0].text
+
+
+def test_score_prints_the_groups_and_writes_both_tables(finished):
+    study, _store, run = finished
+    done = CliRunner().invoke(app, ["score", str(study.folder), "--rehearsal", "first"])
+    assert done.exit_code == 0
+    assert "null units" in done.output and "synthetic" in done.output
+    assert (run / "report" / "units.csv").exists() and (run / "report" / "models.csv").exists()
+
+
+def test_score_json_is_one_document_with_the_groups(finished):
+    study, store, run = finished
+    done = CliRunner().invoke(app, ["score", str(study.folder), "--rehearsal", "first", "--json"])
+    document = json.loads(done.stdout)
+    assert document["units_csv"] == str(run / "report" / "units.csv")
+    assert document["groups"] == [group.model_dump() for group in score(study, store).groups]
+
+
+def test_report_json_says_where_the_page_is(finished):
+    study, _store, _run = finished
+    done = CliRunner().invoke(app, ["report", str(study.folder), "--rehearsal", "first", "--json"])
+    assert Path(json.loads(done.stdout)["report"]).read_text().startswith("<!doctype html>")
+
+
+def test_score_without_a_store_says_so_and_fails(study):
+    done = CliRunner().invoke(app, ["score", str(study.folder)])
+    assert done.exit_code == 1
+    assert "there is no study database here" in done.output
