@@ -61,7 +61,7 @@ def cli_page() -> str:
     parts = [
         NOTE,
         "# The command line\n\n",
-        "Every command takes `--json`: one JSON document on stdout, everything else on stderr. It ends with status 0, with 1 (it\n"
+        "Every command takes `--json`: one JSON document on stdout, all else on stderr. It ends with status 0, with 1 (it\n"
         "failed: one line per problem on stderr) or with 2 (it was called wrongly). Running a command again goes on where it\n"
         "stopped.\n\n",
         _help(),

@@ -27,7 +27,7 @@ def lab_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
-    """A private PostgreSQL cluster on a socket of its own; each call makes a database and returns its URL."""
+    """A private PostgreSQL cluster on a socket of its own; each call makes an empty schema in it and returns its URL."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     found = str(programs[-1]) if programs else shutil.which("initdb")
     assert found, "the tests need PostgreSQL; run `make install`, or install Debian's package postgresql"
@@ -48,14 +48,14 @@ def postgres() -> Iterator[Callable[[], str]]:
     run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
     server = create_engine(f"postgresql+psycopg://imi@/postgres?host={folder}", isolation_level="AUTOCOMMIT")
 
-    def new_database() -> str:
+    def new_schema() -> str:
         name = f"t{uuid.uuid4().hex}"
         with server.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        return f"postgresql+psycopg://imi@/{name}?host={folder}"
+            connection.execute(text(f"CREATE SCHEMA {name}"))
+        return f"postgresql+psycopg://imi@/postgres?host={folder}&options=-csearch_path%3D{name}"
 
     try:
-        yield new_database
+        yield new_schema
     finally:
         server.dispose()
         run("pg_ctl", "-m", "immediate", "stop")
@@ -66,8 +66,8 @@ def postgres() -> Iterator[Callable[[], str]]:
 def database_urls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     """URLs of study.db and people.db, empty: the same test runs on SQLite and on a real PostgreSQL."""
     if request.param == "postgresql":
-        new_database = request.getfixturevalue("postgres")
-        return new_database(), new_database()
+        new_schema = request.getfixturevalue("postgres")
+        return new_schema(), new_schema()
     return f"sqlite:///{tmp_path / 'study.db'}", f"sqlite:///{tmp_path / 'people.db'}"
 
 

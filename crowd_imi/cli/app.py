@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from crowd_imi import __version__
 from crowd_imi.errors import CrowdImiError
 
-STAGES: tuple[str, ...] = ("author", "design", "pages", "publisher", "harvester", "scoring", "rehearsal", "demo")
+STAGES: tuple[str, ...] = ("author", "factory", "design", "pages", "publisher", "harvester", "scoring", "rehearsal", "demo")
 """Modules of ``crowd_imi.cli`` with commands, in the order of ``--help``."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")

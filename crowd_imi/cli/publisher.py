@@ -40,7 +40,8 @@ def publish(
     from crowd_imi.errors import PublishError
     from crowd_imi.plan import load_plan
     from crowd_imi.platforms.local import LocalPlatform
-    from crowd_imi.publisher import create_store, launch, load_lock, offer_of
+    from crowd_imi.publisher.launch import create_store, launch, offer_of
+    from crowd_imi.publisher.lock import load_lock
     from crowd_imi.store import Store, StoreKind
     from crowd_imi.store.engine import database_urls
     from crowd_imi.study import load_study

@@ -1,14 +1,17 @@
 """The screen that ``crowd-imi status`` shows."""
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from crowd_imi.harvester import ArmStatus, Status
 
-_PARTS = (("valid", "green"), ("submitted", "cyan"), ("under_way", "blue"), ("short", "red"), ("open", "bright_black"))
-_BAR = 24
+_PARTS = {"valid": "green", "submitted": "cyan", "under_way": "blue", "short": "red", "open": "bright_black"}
+"""Where a task can be → its colour, in the order of the bar."""
+
+_HEADINGS = {"submitted": "waiting", "under_way": "at it", "open": "open", "short": "short", "excluded": "excluded"}
 
 
 def screen(status: Status, rehearsal: str | None) -> RenderableType:
@@ -35,23 +38,16 @@ def _head(status: Status, rehearsal: str | None) -> Text:
 
 def _arms(status: Status) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("arm")
-    table.add_column("tasks", justify="right")
+    table.add_column("arm", no_wrap=True)
     table.add_column("")
-    for name, colour in _PARTS:
-        table.add_column(Text(name.replace("_", " "), style=colour), justify="right")
-    table.add_column(Text("excluded", style="yellow"), justify="right")
-    for arm in status.arms:
-        _row(table, arm)
-    if len(status.arms) > 1:
-        table.add_section()
-        _row(table, _sum(status))
+    table.add_column(Text("valid", style=_PARTS["valid"]), justify="right", no_wrap=True)
+    for name, heading in _HEADINGS.items():
+        table.add_column(Text(heading, style=_PARTS.get(name, "yellow")), justify="right", no_wrap=True)
+    for arm in (*status.arms, *([_sum(status)] if len(status.arms) > 1 else [])):
+        valid = Text.assemble((str(arm.valid), "green"), f"/{arm.tasks}")
+        counts = [_count(getattr(arm, name), _PARTS.get(name, "yellow")) for name in _HEADINGS]
+        table.add_row(arm.arm, _Bar(arm), valid, *counts)
     return table
-
-
-def _row(table: Table, arm: ArmStatus) -> None:
-    counts = [_count(getattr(arm, name), colour) for name, colour in _PARTS]
-    table.add_row(arm.arm, str(arm.tasks), _bar(arm), *counts, _count(arm.excluded, "yellow"))
 
 
 def _count(number: int, colour: str) -> Text:
@@ -63,16 +59,23 @@ def _sum(status: Status) -> ArmStatus:
     return ArmStatus(arm="all", **{name: sum(getattr(arm, name) for arm in status.arms) for name in names})
 
 
-def _bar(arm: ArmStatus) -> Text:
-    """One character per share of the tasks; a part that isn't empty shows at least one."""
-    bar = Text()
-    for name, colour in _PARTS[:-1]:
-        count = getattr(arm, name)
-        width = max(1, _BAR * count // arm.tasks) if count else 0
-        bar.append("━" * min(width, _BAR - len(bar)), style=colour)
-    if arm.open == 0 and len(bar) < _BAR:
-        bar.append("━" * (_BAR - len(bar)), style=bar.spans[-1].style if bar.spans else "bright_black")
-    return bar.append("━" * (_BAR - len(bar)), style="bright_black")
+class _Bar:
+    """An arm's tasks as a line in as many colours as there are places where they can be; takes the width that is left."""
+
+    def __init__(self, arm: ArmStatus) -> None:
+        self.arm = arm
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(8, 30)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = min(options.max_width, 30)
+        bar, before = Text(), 0
+        for name, colour in _PARTS.items():
+            before += getattr(self.arm, name)
+            # Ends are rounded, not lengths, so that the whole line is as long as every other.
+            bar.append("━" * (round(width * before / max(1, self.arm.tasks)) - len(bar)), style=colour)
+        yield bar
 
 
 def _facts(status: Status) -> Table:
@@ -80,7 +83,7 @@ def _facts(status: Status) -> Table:
     table.add_column(style="bold")
     table.add_column()
     table.add_row("places", f"{status.places} offered, {status.places_free} free")
-    table.add_row("money", f"{status.spent} paid, {status.committed} with who is at it, cap {status.cap}")
+    table.add_row("money", f"{status.spent} paid, {status.committed} committed, cap {status.cap}")
     if status.left:
         table.add_row("left", ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in status.left.items()))
     if status.excluded_by:

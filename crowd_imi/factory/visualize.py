@@ -23,7 +23,8 @@ from crowd_imi.vision.preprocess import Pixels, normalise
 
 with warnings.catch_warnings():
     # kornia 0.4.1, which lucent needs, compiles with torch.jit.script at import; torch has called that deprecated.
-    warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+    for category in (DeprecationWarning, FutureWarning):
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", category)
     from lucent.optvis import param, transform
 
 PUBLISHED_SIZE = 224

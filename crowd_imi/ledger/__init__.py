@@ -1,7 +1,7 @@
 """Money: intents before paid calls, outcomes after, the cap, and one spender at a time."""
 
 from crowd_imi.ledger.books import Books, books
-from crowd_imi.ledger.lease import HeldLease, lease
-from crowd_imi.ledger.spend import IntentState, Operation, PaidCall, close, note, spend
+from crowd_imi.ledger.leases import HeldLease, lease
+from crowd_imi.ledger.paid_calls import IntentState, Operation, PaidCall, close, note, spend
 
 __all__ = ["Books", "HeldLease", "IntentState", "Operation", "PaidCall", "books", "close", "lease", "note", "spend"]

@@ -36,15 +36,16 @@ class Bettor:
         self._upper: list[float] = []
         self._weights: NDArray[np.float64] | None = None
         self.bets: list[bool] = []
-        """Whether each bet was right, in order."""
+        """Whether each bet that counts was right, in order."""
 
     def bet(self, clues: NDArray[np.float64]) -> float:
         """Log odds that the upper row is right; 0 while nothing is known."""
         return 0.0 if self._weights is None else float(clues @ self._weights)
 
-    def learn(self, clues: NDArray[np.float64], bet: float, upper: bool) -> None:
+    def learn(self, clues: NDArray[np.float64], bet: float, upper: bool, counts: bool = True) -> None:
         """Hear which row was right; a bet of 0 stands for the upper row."""
-        self.bets.append((bet >= 0) == upper)
+        if counts:
+            self.bets.append((bet >= 0) == upper)
         self._seen.append(clues)
         self._upper.append(float(upper))
         if len(self._seen) % 6 == 0:
@@ -66,15 +67,30 @@ class Pool:
     """What all cheaters know together."""
 
     bettors: dict[Channel, Bettor] = field(default_factory=dict)
+    met: set[str | int] = field(default_factory=set)
+    """Names and checksums of the sprites that a cheater has answered."""
     practice: dict[str, int] = field(default_factory=dict)
     """Practice sprite → the tile that was right: practice is the same for everybody, and may be learnt by heart."""
 
     def bets(self, clues: Clues) -> dict[Channel, float]:
         return {channel: self.bettors.setdefault(channel, Bettor()).bet(values) for channel, values in clues.items()}
 
-    def learn(self, clues: Clues, bets: dict[Channel, float], upper: bool) -> None:
+    def learn(self, clues: Clues, bets: dict[Channel, float], upper: bool, sprite: tuple[str, int] = ("", 0)) -> None:
+        """Hear which row was right.
+
+        A sprite that a cheater met before, because its task was offered again, is known by heart to that extent: its bet
+        doesn't count, for it isn't a toss of its own. (The residue that the design names.)
+
+        Args:
+            clues: that the bets were made on.
+            bets: log odds per channel.
+            upper: whether the upper row was right.
+            sprite: its name and its checksum; either one tells that it was met before.
+        """
+        fresh = self.met.isdisjoint(sprite)
+        self.met.update(part for part in sprite if part)
         for channel, values in clues.items():
-            self.bettors[channel].learn(values, bets[channel], upper)
+            self.bettors[channel].learn(values, bets[channel], upper, fresh)
 
     def result(self, learning: int = LEARNING) -> CheatersResult | None:
         """How the bets came out; None when there were too few to learn from."""
@@ -103,6 +119,7 @@ class Cheater(Participant):
         trials = (view.main or ())[view.answered :]
         sprites = {trial.position: self.browser.sprite(trial.sprite) for trial in trials}
         self._clues = _all_clues(trials, sprites, reply)
+        self._sums = {position: zlib.crc32(sprite.content) for position, sprite in sprites.items()}
         for trial in trials:
             yield from self.answer(view, trial)
 
@@ -113,7 +130,9 @@ class Cheater(Participant):
         return Choice("upper" if odds >= 0 else "lower", 1 + (abs(odds) > 0.5) + (abs(odds) > 2))
 
     def told(self, trial: ShownTrial, choice: Choice, correct: bool) -> None:
-        self.pool.learn(self._clues[trial.position], self._bets, (choice.row == "upper") == correct)
+        upper_is_right = (choice.row == "upper") == correct
+        sprite = (trial.sprite, self._sums[trial.position])
+        self.pool.learn(self._clues[trial.position], self._bets, upper_is_right, sprite)
 
     def choose_in_practice(self, trial: ShownTrial, picture: bytes, grid: Grid) -> Choice:
         known = self.pool.practice.get(trial.sprite)
@@ -136,8 +155,8 @@ def at_least(right: int, of: int) -> float:
 
 def _all_clues(trials: tuple[ShownTrial, ...], sprites: dict[int, Reply], view: Reply) -> dict[int, Clues]:
     """What there is to go by in each trial, each clue roughly between −1 and 1."""
-    sizes = _standardised([len(sprites[trial.position].content) for trial in trials])
-    waits = _standardised([math.log(sprites[trial.position].seconds + 1e-6) for trial in trials])
+    sizes = _ranks([len(sprites[trial.position].content) for trial in trials])
+    waits = _ranks([sprites[trial.position].seconds for trial in trials])
     raw = {trial["position"]: trial for trial in loads(view.content)["main"]}
     clues: dict[int, Clues] = {}
     for trial, size, wait in zip(trials, sizes, waits, strict=True):
@@ -186,9 +205,13 @@ def _envelope(trial: ShownTrial, raw: dict[str, object], sprite: Reply) -> NDArr
     )
 
 
-def _standardised(values: list[float] | list[int]) -> list[float]:
-    """Distance from the median in median absolute deviations, cut at ±3, divided by 3."""
+def _ranks(values: list[float] | list[int]) -> list[float]:
+    """Each value's rank among a visit's, from −1 to 1; equal values share theirs, and all are 0 when none differs.
+
+    Ranks, because one reply that was late for a reason of its own mustn't hide the others.
+    """
     array = np.asarray(values, float)
-    centred = array - np.median(array)
-    spread = float(np.median(np.abs(centred))) or float(np.abs(centred).max()) or 1.0
-    return list(np.clip(centred / spread, -3, 3) / 3)
+    below = (array[:, None] > array[None, :]).sum(axis=1)
+    above = (array[:, None] < array[None, :]).sum(axis=1)
+    ranks: list[float] = ((below - above) / max(1, len(array) - 1)).tolist()
+    return ranks

@@ -68,7 +68,7 @@ def rehearse(  # noqa: PLR0913 (all but the first two have defaults)
     seed: int = 1,
     leak: LeakName | None = None,
     track: Track = silent,
-    beside: Callable[[Server], AbstractContextManager[object]] = nullcontext,
+    beside: Callable[[Server, Wire], AbstractContextManager[object]] = lambda server, wire: nullcontext(),
 ) -> Rehearsal:
     """Rehearse a planned study in ``rehearsals/NAME``; what an earlier rehearsal left there is deleted.
 
@@ -90,7 +90,7 @@ def rehearse(  # noqa: PLR0913 (all but the first two have defaults)
         launch(study, stage.store, stage.platform, f"{server.pages_url}/arrive")
         wire = HttpWire(stage.clock)
         crowd = make_crowd(stage, wire, server.places_url, participants or Cast(), seed)
-        with beside(server):
+        with beside(server, wire):
             play(crowd, track)
         wire.close()
         rehearsal = conclude(stage, crowd, name=name, leak=leak, seconds=time.monotonic() - begin)

@@ -24,8 +24,8 @@ INK = "#222222"
 SOFT = "#666666"
 FAINT = "#d9d9d9"
 GREY = "#7f7f7f"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's palette, which colour-blind people can tell apart; null units are grey."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#332288", "#999933")
+"""Okabe and Ito's palette, which colour-blind people can tell apart, and three of Tol's; null units are grey."""
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9.5,
@@ -91,6 +91,19 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
     """Axes at a place given in inches from the figure's lower left corner."""
     across, up = figure.get_figwidth(), figure.get_figheight()
     return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+def for_text(colour: str) -> str:
+    """A darker shade of a colour of the palette: letters need more contrast than dots (4.5 : 1 on white)."""
+    return {
+        GREY: SOFT,
+        "#d55e00": "#b04d00",
+        "#009e73": "#00734f",
+        "#cc79a7": "#a34a7d",
+        "#e69f00": "#8a5f00",
+        "#56b4e9": "#1f6f9f",
+        "#999933": "#6b6b1f",
+    }.get(colour, colour)
 
 
 def stacked(values: NDArray[np.float64], bin_width: float) -> NDArray[np.int_]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from crowd_imi.scoring.canvas import FAINT, GREY, INK, SOFT, WIDTH, axes_at, share_axis, stacked, styled
+from crowd_imi.scoring.canvas import FAINT, INK, SOFT, WIDTH, axes_at, for_text, share_axis, stacked, styled
 from crowd_imi.scoring.mis import Group, Scores
 from crowd_imi.scoring.wording import count, interval, model_name, setting, share
 from crowd_imi.study import NULL
@@ -64,7 +64,7 @@ def _group_row(axis: Axes, bottom: float, group: Group, members: pd.DataFrame, c
     heights = stacked(values, 0.0125)
     step = min(0.07, 0.36 / max(1, int(heights.max(initial=0))))
     axis.scatter(values, line + 0.09 + heights * step, s=15, color=colour, alpha=0.5, linewidths=0, zorder=2)
-    axis.text(-0.045, line + 0.05, model_name(group.model), ha="right", va="center", color=_text_colour(colour))
+    axis.text(-0.045, line + 0.05, model_name(group.model), ha="right", va="center", color=for_text(colour))
     if group.mean is None:
         axis.text(1.09, line + 0.05, "no response yet", va="center", color=SOFT)
         return
@@ -72,11 +72,6 @@ def _group_row(axis: Axes, bottom: float, group: Group, members: pd.DataFrame, c
         axis.plot((group.low, group.high), (line, line), color=colour, linewidth=3, solid_capstyle="butt", zorder=3)
     axis.scatter(group.mean, line, s=46, color=colour, edgecolors="white", linewidths=1.2, zorder=4)
     axis.text(1.09, line + 0.05, f"{share(group.mean)} {interval(group.low, group.high)}", va="center")
-
-
-def _text_colour(colour: str) -> str:
-    """Grey dots are drawn lighter than text may be."""
-    return SOFT if colour == GREY else colour
 
 
 @styled
@@ -110,7 +105,7 @@ def _unit_panel(axis: Axes, group: Group, members: pd.DataFrame, colour: str) ->
     axis.scatter(x, units["proportion_correct"], s=13, color=colour, linewidths=0, zorder=3)
     axis.set_xlim(0, len(units) + 1)
     axis.set_xticks([])
-    axis.set_title(model_name(group.model), color=_text_colour(colour), weight="bold", pad=16)
+    axis.set_title(model_name(group.model), color=for_text(colour), weight="bold", pad=16)
     axis.text(0, 1.045, setting(group.condition, group.difficulty), transform=axis.transAxes, fontsize=8.5, color=SOFT)
     axis.text(1, 1.045, count(len(units), "unit"), transform=axis.transAxes, fontsize=8.5, color=SOFT, ha="right")
 
@@ -131,45 +126,37 @@ def in_both_conditions(scores: Scores) -> pd.DataFrame:
 
 @styled
 def natural_against_synthetic(pairs: pd.DataFrame, colours: Colours) -> tuple[Figure, str]:
-    """The units of ``in_both_conditions``: across natural references, up synthetic ones."""
-    figure = Figure(figsize=(6.2, 4.9))
-    axis = axes_at(figure, 0.6, 0.55, 4.1, 4.1)
+    """A panel per model for the units of ``in_both_conditions``: across natural references, up synthetic ones."""
+    label = pairs["model"].where(~pairs["null"], NULL)
+    present = [model for model in colours if (label == model).any()]
+    side, gap = (WIDTH - 0.7 - 0.35 * (_COLUMNS - 1)) / _COLUMNS, 0.82
+    rows = -(-len(present) // _COLUMNS)
+    figure = Figure(figsize=(WIDTH, 0.05 + rows * (side + gap)))
+    for place, model in enumerate(present):
+        row, column = divmod(place, _COLUMNS)
+        bottom = figure.get_figheight() - (row + 1) * (side + gap) + 0.5
+        axis = axes_at(figure, 0.55 + column * (side + 0.35), bottom, side, side)
+        _pair_panel(axis, model, pairs[label == model], colours[model])
+        axis.set_xlabel("natural references")
+        if column:
+            axis.tick_params(labelleft=False)
+        else:
+            axis.set_ylabel("synthetic references")
+    below, above = int((pairs["synthetic"] < pairs["natural"]).sum()), int((pairs["synthetic"] > pairs["natural"]).sum())
+    return figure, (
+        f"Units shown in both conditions, natural references across, synthetic ones up: of {len(pairs)} units, {below} were "
+        f"answered better with natural references, {above} better with synthetic ones."
+    )
+
+
+def _pair_panel(axis: Axes, model: str, pairs: pd.DataFrame, colour: str) -> None:
     share_axis(axis)
     share_axis(axis, vertical=True)
     axis.plot((0, 1), (0, 1), color=FAINT, linewidth=1.2, zorder=1)
     axis.text(0.04, 0.075, "equal", color=SOFT, fontsize=8.5, rotation=45, ha="left", va="bottom")
-    axis.set_xlabel("natural references: proportion correct")
-    axis.set_ylabel("synthetic references: proportion correct")
-    label = pairs["model"].where(~pairs["null"], NULL)
-    present = [model for model in colours if (label == model).any()]
-    for model in reversed(present):
-        here = pairs[label == model]
-        marker = "X" if model == NULL else "o"
-        axis.scatter(
-            here["natural"],
-            here["synthetic"],
-            s=38,
-            marker=marker,
-            color=colours[model],
-            alpha=0.75,
-            linewidths=0.7,
-            edgecolors="white",
-            zorder=3,
-        )
-    for place, model in enumerate(present):
-        number = int((label == model).sum())
-        y = 1 - 0.055 * place
-        axis.scatter(
-            1.06, y, s=38, marker="X" if model == NULL else "o", color=colours[model], transform=axis.transAxes, clip_on=False
-        )
-        axis.text(
-            1.09, y, f"{model_name(model)} ({number})", transform=axis.transAxes, va="center", color=_text_colour(colours[model])
-        )
-    below = int((pairs["synthetic"] < pairs["natural"]).sum())
-    return figure, (
-        f"Units shown in both conditions: of {len(pairs)} units, {below} were answered better with natural references, "
-        f"{int((pairs['synthetic'] > pairs['natural']).sum())} better with synthetic ones."
-    )
+    axis.scatter(pairs["natural"], pairs["synthetic"], s=26, color=colour, alpha=0.6, linewidths=0, zorder=3)
+    axis.set_title(model_name(model), color=for_text(colour), weight="bold")
+    axis.text(1, 1.03, count(len(pairs), "unit"), transform=axis.transAxes, fontsize=8.5, color=SOFT, ha="right")
 
 
 @styled
@@ -185,26 +172,18 @@ def by_depth(scores: Scores, colours: Colours) -> tuple[Figure, str]:
     left = 0.25 + 0.078 * max(len(layer) for names in layers.values() for layer in names)
     width = (WIDTH - left - 0.15 - 0.3 * (len(settings) - 1)) / len(settings)
     heights = {model: 0.24 * len(names) + 0.1 for model, names in layers.items()}
-    figure = Figure(figsize=(WIDTH, sum(heights.values()) + 0.65 * len(layers)))
-    bottom = figure.get_figheight() + 0.35
+    figure = Figure(figsize=(WIDTH, sum(heights.values()) + 0.78 * len(layers)))
+    bottom = figure.get_figheight() + 0.33
     for model, names in layers.items():
-        bottom -= heights[model] + 0.65
+        bottom -= heights[model] + 0.78
         panels = [group for group in real if group.model == model]
         for group in panels:
             column = settings.index((group.condition, group.difficulty))
             axis = axes_at(figure, left + column * (width + 0.3), bottom, width, heights[model])
             _layer_panel(axis, scores.members(group), names, colours[model])
-            axis.text(0, 1.02, model, transform=axis.transAxes, color=colours[model], weight="bold", va="bottom")
-            axis.text(
-                1,
-                1.02,
-                setting(group.condition, group.difficulty),
-                transform=axis.transAxes,
-                color=SOFT,
-                fontsize=8.5,
-                va="bottom",
-                ha="right",
-            )
+            axis.set_title(model, color=for_text(colours[model]), weight="bold", pad=16)
+            where = setting(group.condition, group.difficulty).replace(" references", "")
+            axis.annotate(where, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=8.5, color=SOFT)
             if group is panels[0]:
                 edge = blended_transform_factory(figure.transFigure, axis.transData)
                 for place, name in enumerate(names):

@@ -108,9 +108,9 @@ def score_tables(file: StudyFile, answers: pd.DataFrame, planned: pd.DataFrame, 
     _check(file, answers, planned)
     units = _unit_table(file, answers, planned)
     verdicts = visited[visited["valid"].notna()]
-    counts = verdicts["valid"].astype(bool) & ~verdicts["surplus"].astype(bool)
-    valid = verdicts.loc[counts, "arm"].value_counts()
-    excluded = verdicts.loc[~verdicts["valid"].astype(bool), "arm"].value_counts()
+    counts, surplus = verdicts["valid"].astype(bool), verdicts["surplus"].astype(bool)
+    valid = verdicts.loc[counts & ~surplus, "arm"].value_counts()
+    excluded = verdicts.loc[~counts & ~surplus, "arm"].value_counts()
     groups = tuple(_group(file.study.seed, key, members, valid, excluded) for key, members in _grouped(units, tuple(file.models)))
     silent = units[units["responses"] == 0]
     return Scores(units, groups, tuple(silent["arm"] + " " + silent["unit"]))

@@ -91,7 +91,7 @@ def ends(visits: pd.DataFrame) -> "pd.Series[str]":
     ending = visits["state"].map(states)
     judged = ending.isin(["valid", "excluded"])
     ending = ending.mask(judged & visits["practised_at"].isna(), "failed_practice")
-    return ending.mask((ending == "valid") & visits["surplus"].fillna(False).astype(bool), "surplus")
+    return ending.mask(judged & visits["surplus"].fillna(False).astype(bool), "surplus")
 
 
 def exclusions(visits: pd.DataFrame) -> tuple[Exclusion, ...]:

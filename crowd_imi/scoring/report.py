@@ -51,7 +51,7 @@ def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, no
     Returns:
         The page's path.
     """
-    pack, problem = _open_pack(study, store)
+    pack, problem = open_pack(study, store)
     with store.read() as session:
         visited, ledger = visits(session), intents(session)
     context = {
@@ -82,7 +82,7 @@ def _environment() -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def _open_pack(study: Study, store: Store) -> tuple[Pack | None, str]:
+def open_pack(study: Study, store: Store) -> tuple[Pack | None, str]:
     """The pack that the store's answers are about, or why there is none: the report does without its pictures."""
     try:
         pack = Pack(study.pack)

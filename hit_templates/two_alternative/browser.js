@@ -28,10 +28,8 @@ export function describeBrowser(grid) {
 
 /** Report what may disturb a trial: the window loses focus, is hidden, resized, leaves fullscreen. */
 export function reportEvents(note, describe) {
-  const simple = { blur: [window, "blur"], focus: [window, "focus"] };
-  for (const [kind, [target, name]] of Object.entries(simple)) {
-    target.addEventListener(name, () => note(kind, describe()));
-  }
+  window.addEventListener("blur", () => note("blur", describe()));
+  window.addEventListener("focus", () => note("focus", describe()));
   document.addEventListener("visibilitychange", () => note(document.hidden ? "hidden" : "visible", describe()));
   document.addEventListener("fullscreenchange", () => note("fullscreen", describe()));
   let timer = null;

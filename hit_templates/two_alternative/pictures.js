@@ -25,7 +25,10 @@ export async function showPictures(display, { practice, sprites, visit }) {
       panel.element.classList.add(`only-${place.dataset.picture}`);
       place.append(panel.element);
       const { clientWidth, clientHeight } = place;
-      panel.fit({ width: Math.min(ROOM.width, clientWidth), height: Math.min(ROOM.height, clientHeight - ROOM.margin) });
+      panel.fit({
+        width: Math.min(ROOM.width, clientWidth - 2 * ROOM.margin),
+        height: Math.min(ROOM.height, clientHeight - ROOM.margin),
+      });
     }
   }
 }

@@ -139,8 +139,7 @@ class VisitPage {
       if (next !== current) this.api.note("/api/page", { page: pages[current].id, shown_ms: now - shownAt });
       current = next;
       shownAt = now;
-      // The plugin reports a change while it is still drawing the page.
-      if (next < pages.length) queueMicrotask(() => showPictures(stage, this));
+      if (next < pages.length) showPictures(stage, this);
     };
     return {
       type: jsPsychInstructions,

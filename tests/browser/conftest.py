@@ -37,10 +37,10 @@ PRACTICE_TRIALS = 2
 
 TOML = (
     STUDY_TOML.replace('[[arms]]\nmodel = "toy"\ncondition = "synthetic"\nunits = 6\nresponses = 2\n', "")
-    .replace("units = 6\nnull = 2\nresponses = 3", "units = 4\nresponses = 8")
+    .replace("units = 6\nnull = 2\nresponses = 3", "units = 4\nresponses = 12")
     .replace("trials = 6\ncatch = 2", "trials = 4\ncatch = 2")
 )
-"""One arm with eight tasks of six trials."""
+"""One arm with twelve tasks of six trials."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from crowd_imi.plan import PlannedTrial, PracticeTrial
 from tests.browser.conftest import Site
 
 OTHER = {"upper": "lower", "lower": "upper"}
@@ -58,37 +57,45 @@ class Api:
         with urllib.request.urlopen(request) as reply:
             return json.loads(reply.read() or b"null")
 
-    def right_row(self, trial: dict[str, Any]) -> str:
-        """The correct answer to a trial as the API describes it, known from the plan."""
-        return right_row(self.site, trial)
+    def practise(self, block: dict[str, Any], trial: dict[str, Any], row: str) -> Any:
+        given = {"block": block["block"], "position": trial["position"], "row": row, "confidence": 3, "rt_ms": 2000.0}
+        return self.call("/api/practice", given)
 
 
 def right_row(site: Site, trial: dict[str, Any]) -> str:
-    planned = planned_trial(site, trial["sprite"])
+    """The correct answer to a trial as the API describes it, known from the plan."""
+    name = trial["sprite"].rpartition("/")[2]
+    everything = [*site.plan.practice, *(planned for task in site.plan.tasks for planned in task.trials)]
+    planned = next(planned for planned in everything if planned.sprite == name)
     return "upper" if trial["upper"] == planned.tiles.queries.max else "lower"
 
 
-def planned_trial(site: Site, sprite: str) -> PlannedTrial | PracticeTrial:
-    name = sprite.rpartition("/")[2]
-    everything = [*site.plan.practice, *(trial for task in site.plan.tasks for trial in task.trials)]
-    return next(trial for trial in everything if trial.sprite == name)
-
-
-def token_of(site: Site, participant: str) -> str:
-    """Arrive without a browser."""
+def begin_practice(site: Site, participant: str) -> tuple[Api, dict[str, Any]]:
+    """Arrive, consent and read the instructions without a browser; returns the first block."""
     with urllib.request.urlopen(site.take_place(participant)) as reply:
-        return str(reply.url).partition("#")[2]
+        api = Api(site, str(reply.url).partition("#")[2])
+    visit = api.call("/api/visit")
+    api.call("/api/consent", {"agree": True, "version": visit["texts"]["consent"]["version"]})
+    api.call("/api/instructions", {"browser": {}})
+    return api, visit["practice"]
 
 
 def pass_practice(site: Site, participant: str) -> str:
     """A visit that stands at its first main trial; returns its token."""
-    api = Api(site, token_of(site, participant))
-    visit = api.call("/api/visit")
-    api.call("/api/consent", {"agree": True, "version": visit["texts"]["consent"]["version"]})
-    api.call("/api/instructions", {"browser": {}})
-    for trial in visit["practice"]["trials"]:
-        right = right_row(site, trial)
-        given = {"block": 1, "position": trial["position"], "row": right, "confidence": 3, "rt_ms": 2000.0}
-        reply = api.call("/api/practice", given)
-    assert reply["step"] == "main"
+    api, block = begin_practice(site, participant)
+    replies = [api.practise(block, trial, right_row(site, trial)) for trial in block["trials"]]
+    assert replies[-1]["step"] == "main"
     return api.token
+
+
+def fail_practice_but_for_one(site: Site, participant: str) -> tuple[str, dict[str, Any]]:
+    """A visit at the last trial of its last practice block; returns its token and that trial."""
+    api, block = begin_practice(site, participant)
+    for _ in range(site.study.file.exclusion.max_practice_blocks - 1):
+        for trial in block["trials"]:
+            reply = api.practise(block, trial, OTHER[right_row(site, trial)])
+        block = reply["practice"]
+    *others, last = block["trials"]
+    for trial in others:
+        api.practise(block, trial, right_row(site, trial))
+    return api.token, last

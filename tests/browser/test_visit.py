@@ -5,16 +5,22 @@ from typing import Any
 from playwright.sync_api import Page, Request
 from sqlalchemy import select
 
-from crowd_imi.store.tables import Answer, PageTime, PracticeAnswer, Visit
+from crowd_imi.platforms.base import PlatformSubmission
+from crowd_imi.store.tables import Answer, PageTime, Person, PracticeAnswer, Visit
 from tests.browser.conftest import Site, Window, open_window
-from tests.browser.person import OTHER, answer, button, go_on, pass_practice, read_instructions, right_row, verdict
+from tests.browser.person import (
+    OTHER,
+    answer,
+    button,
+    fail_practice_but_for_one,
+    go_on,
+    pass_practice,
+    read_instructions,
+    right_row,
+    verdict,
+)
 
 TRIALS = 6
-
-
-def visit_by_feedback(site: Site, feedback: str) -> Visit:
-    with site.store.read() as session:
-        return session.scalars(select(Visit).where(Visit.feedback == feedback)).one()
 
 
 def described(page: Page) -> dict[str, Any]:
@@ -69,8 +75,8 @@ def test_a_person_completes_a_task_and_the_store_holds_what_was_clicked(site: Si
     page.get_by_role("link", name="Complete the study").click()
     page.get_by_role("heading", name="Thank you for taking part").wait_for()
 
-    visit = visit_by_feedback(site, "It went well")
     with site.store.read() as session:
+        visit = session.get_one(Visit, _visit_of(site, "a-person"))
         answers = session.scalars(select(Answer).where(Answer.visit_id == visit.id).order_by(Answer.position)).all()
         practice = session.scalars(select(PracticeAnswer).where(PracticeAnswer.visit_id == visit.id)).all()
         times = session.scalars(select(PageTime).where(PageTime.visit_id == visit.id)).all()
@@ -80,11 +86,10 @@ def test_a_person_completes_a_task_and_the_store_holds_what_was_clicked(site: Si
     assert [row.saving_ms is None for row in answers] == [True, False, False, True, False, False]
     assert sorted((row.block, row.position, row.row, row.correct) for row in practice) == practised
     assert len(times) == pages_read
-    assert visit.state == "submitted" and visit.browser is not None
+    assert (visit.state, visit.feedback) == ("submitted", "It went well")
+    assert visit.browser is not None
     assert (visit.browser["window_width"], visit.browser["window_height"]) == (940, 600)
-    assert [place.status for place in site.platform.submissions(site.posting) if place.participant == "a-person"] == [
-        "awaiting_review"
-    ]
+    assert _place_of(site, "a-person").status == "awaiting_review"
 
 
 def _note_sprite(sprites: list[str], request: Request) -> None:
@@ -111,7 +116,7 @@ def test_an_answer_given_without_a_network_waits_and_is_stored_once(site: Site, 
     page = window.page
     page.goto(f"{site.pages}/visit#{pass_practice(site, 'offline')}")
     button(page, "Start")
-    visit_id = _only_visit_at(site, "answering", "offline")
+    visit_id = _visit_of(site, "offline")
     page.locator(".level:enabled").first.wait_for()
     window.context.set_offline(True)
     page.keyboard.press("w")  # the middle button above the lower image
@@ -133,15 +138,14 @@ def _answers(site: Site, visit_id: str) -> list[tuple[int, str, int]]:
     return [(row.position, row.row, row.confidence) for row in rows]
 
 
-def _only_visit_at(site: Site, state: str, participant: str) -> str:
-    place = next(place for place in site.platform.submissions(site.posting) if place.participant == participant)
-    with site.store.people() as people:
-        from crowd_imi.store.tables import Person
+def _place_of(site: Site, participant: str) -> PlatformSubmission:
+    return next(place for place in site.platform.submissions(site.posting) if place.participant == participant)
 
-        visit_id = people.scalars(select(Person.visit_id).where(Person.platform_submission == place.id)).one()
-    with site.store.read() as session:
-        assert session.get_one(Visit, visit_id).state == state
-    return visit_id
+
+def _visit_of(site: Site, participant: str) -> str:
+    place = _place_of(site, participant)
+    with site.store.people() as people:
+        return people.scalars(select(Person.visit_id).where(Person.platform_submission == place.id)).one()
 
 
 def test_opening_the_study_again_ends_the_first_tab(site: Site, window: Window):
@@ -196,4 +200,26 @@ def test_without_a_link_the_page_says_so(site: Site, window: Window):
     window.page.goto(f"{site.pages}/visit")
     window.page.get_by_text("open the study again from where you chose it").wait_for()
     assert all("401" in complaint for complaint in window.complaints)
+    window.complaints.clear()
+
+
+def test_who_fails_the_last_practice_block_is_thanked_and_sent_back_to_be_paid(site: Site, window: Window):
+    page = window.page
+    token, last = fail_practice_but_for_one(site, "fails-practice")
+    page.goto(f"{site.pages}/visit#{token}")
+    button(page, "Continue")
+    answer(page, OTHER[right_row(site, last)], 1)
+    go_on(page)
+    page.get_by_role("heading", name="Thank you for trying").wait_for()
+    page.get_by_role("link", name="Complete the study").click()
+    page.get_by_role("heading", name="Thank you for taking part").wait_for()
+    assert _place_of(site, "fails-practice").status == "awaiting_review"
+
+
+def test_a_refusal_says_in_plain_words_why_and_what_to_do(site: Site, window: Window):
+    window.page.goto(f"{site.pages}/arrive?participant=somebody")
+    window.page.get_by_role("heading", name="This link is incomplete").wait_for()
+    assert window.page.locator("main").get_attribute("data-refusal") == "bad-link"
+    assert window.page.get_by_text("Please open the study from the page where you chose it").is_visible()
+    assert all("404" in complaint for complaint in window.complaints)
     window.complaints.clear()

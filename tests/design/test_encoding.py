@@ -9,7 +9,7 @@ from playwright.sync_api import sync_playwright
 from crowd_imi.design.encoding import QUALITIES, compose, encode, encode_alike, fill_up, grid_for
 from crowd_imi.design.fidelity import MIN_PSNR, cut, decode, tile_psnr
 
-GRID = grid_for(48)
+GRID = grid_for(32)
 
 
 def smooth(seed: int, *, roughness: float = 2.0) -> np.ndarray:
@@ -17,8 +17,8 @@ def smooth(seed: int, *, roughness: float = 2.0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     tiles = []
     for _ in range(20):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((48, 48), Image.Resampling.BICUBIC)
-        tiles.append(np.clip(np.asarray(coarse) + rng.normal(0, roughness, (48, 48, 3)), 0, 255).astype(np.uint8))
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((32, 32), Image.Resampling.BICUBIC)
+        tiles.append(np.clip(np.asarray(coarse) + rng.normal(0, roughness, (32, 32, 3)), 0, 255).astype(np.uint8))
     return np.stack(tiles)
 
 
@@ -44,10 +44,10 @@ def test_cutting_is_the_reverse_of_composing():
 
 
 def test_a_canvas_has_a_grey_gutter_around_every_tile():
-    canvas = compose(np.zeros((20, 48, 48, 3), dtype=np.uint8), GRID)
-    # 5 × 48 + 6 × 16 across, 4 × 48 + 5 × 16 down.
-    assert canvas.shape == (272, 336, 3)
-    assert (canvas == 128).all(axis=2).sum() == 272 * 336 - 20 * 48 * 48
+    canvas = compose(np.zeros((20, 32, 32, 3), dtype=np.uint8), GRID)
+    # 5 × 32 + 6 × 16 across, 4 × 32 + 5 × 16 down.
+    assert canvas.shape == (208, 256, 3)
+    assert (canvas == 128).all(axis=2).sum() == 208 * 256 - 20 * 32 * 32
 
 
 def test_every_tile_keeps_38_decibels_and_one_level_less_would_not():
@@ -55,23 +55,20 @@ def test_every_tile_keeps_38_decibels_and_one_level_less_would_not():
     files = encode_alike(sprites, GRID)
     worst = [min(tile_psnr(decode(file, GRID), tiles)) for file, tiles in zip(files, sprites, strict=True)]
     assert min(worst) >= MIN_PSNR
-    levels = [
-        next(i for i in range(64) if file.startswith(encode(compose(s, GRID), GRID, i)))
-        for file, s in zip(files, sprites, strict=True)
-    ]
-    assert len(set(levels)) == 1
-    coarser = [encode(compose(tiles, GRID), GRID, levels[0] - 1) for tiles in sprites]
-    assert min(min(tile_psnr(decode(file, GRID), tiles)) for file, tiles in zip(coarser, sprites, strict=True)) < MIN_PSNR
+    level = next(i for i in range(64) if files[0].startswith(encode(compose(sprites[0], GRID), GRID, i)))
+    assert all(file.startswith(encode(compose(s, GRID), GRID, level)) for file, s in zip(files, sprites, strict=True))
+    coarser = [decode(encode(compose(tiles, GRID), GRID, level - 1), GRID) for tiles in sprites]
+    assert min(min(tile_psnr(decoded, tiles)) for decoded, tiles in zip(coarser, sprites, strict=True)) < MIN_PSNR
 
 
 def test_noise_keeps_38_decibels_too():
-    noise = np.random.default_rng(1).integers(0, 256, (20, 48, 48, 3), dtype=np.uint8)
+    noise = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     (file,) = encode_alike([noise], GRID)
     assert min(tile_psnr(decode(file, GRID), noise)) >= MIN_PSNR
 
 
 def test_the_top_quality_loses_less_than_two_levels_even_on_noise():
-    noise = np.random.default_rng(1).integers(0, 256, (20, 48, 48, 3), dtype=np.uint8)
+    noise = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     decoded = decode(encode(compose(noise, GRID), GRID, len(QUALITIES) - 1), GRID)
     assert np.abs(decoded.astype(int) - noise).max() <= 3
     assert min(tile_psnr(decoded, noise)) > 44
@@ -97,7 +94,7 @@ def test_colour_keeps_full_resolution():
 def test_a_sprite_carries_no_metadata():
     (file,) = encode_alike([smooth(1)], GRID)
     with Image.open(io.BytesIO(file)) as image:
-        assert image.format == "AVIF" and image.size == (336, 272)
+        assert image.format == "AVIF" and image.size == (256, 208)
         assert not {"exif", "xmp", "icc_profile"} & set(image.info)
 
 
@@ -125,7 +122,7 @@ def page():
 def test_chromium_decodes_a_filled_up_sprite_with_every_tile_at_38_decibels(page):
     sprites = [smooth(1, roughness=0), smooth(2, roughness=8)]
     for tiles, file in zip(sprites, encode_alike(sprites, GRID), strict=True):
-        assert file.endswith(bytes(8))
+        assert b"free" in file
         levels = page.evaluate(
             """async (source) => {
                 const image = new Image();

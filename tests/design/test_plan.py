@@ -168,11 +168,9 @@ def test_a_pack_for_another_study_file_is_refused(study):
 
 
 def test_a_missing_image_is_named(study):
-    pack = Pack(study.pack)
-    digest = pack.manifest.arms[1].units[0].panels[0].references.min[0].image
-    pack.image(digest).unlink()
+    shutil.rmtree(study.pack / "images")
     shutil.rmtree(study.sprites)
-    with pytest.raises(DesignError, match=rf"{digest}.png: can't be read"):
+    with pytest.raises(DesignError, match=r"images/.*png: can't be read .* run `crowd-imi render` again"):
         make_plan(study, practice=study.folder / "practice")
 
 

@@ -52,5 +52,5 @@ def test_a_damaged_list_is_named(practice, content, says):
     with pytest.raises(DesignError, match=rf"practice.toml: .*{says}"):
         load_practice(practice)
     (practice / "practice.toml").unlink()
-    with pytest.raises(DesignError, match="practice.toml: missing"):
+    with pytest.raises(DesignError, match=r"practice\.toml: missing"):
         load_practice(practice)

@@ -9,15 +9,15 @@ from crowd_imi.records import Money
 
 def test_the_summary_adds_up(photo_study, photo_plan):
     summary = summarise(photo_study, photo_plan)
-    # 8 units × 3 responses / 6 trials = 4 tasks, and 6 × 2 / 6 = 2.
-    assert [(arm.tasks, arm.units, arm.null_units) for arm in summary.arms] == [(4, 6, 2), (2, 6, 0)]
-    assert summary.sprites == 53 == len(list(photo_study.sprites.iterdir()))
+    # 6 units × 2 responses / 6 trials = 2 tasks, and 6 × 1 / 6 = 1.
+    assert [(arm.tasks, arm.units, arm.null_units) for arm in summary.arms] == [(2, 5, 1), (1, 6, 0)]
+    assert summary.sprites == 29 == len(list(photo_study.sprites.iterdir()))
     assert summary.sprite_bytes == sum(path.stat().st_size for path in photo_study.sprites.iterdir())
-    assert summary.cost == Money(amount=900, currency="USD")
-    # (5000 − 900) / 150 = 27.3
-    assert summary.replacements_within_cap == 27
-    # 1.96 × sqrt(0.25 / 3)
-    assert round(summary.arms[0].half_width, 3) == 0.566
+    assert summary.cost == Money(amount=450, currency="USD")
+    # (5000 − 450) / 150 = 30.3
+    assert summary.replacements_within_cap == 30
+    # 1.96 × sqrt(0.25 / 2)
+    assert round(summary.arms[0].half_width, 3) == 0.693
 
 
 def test_the_command_prints_one_json_document(photo_study, photo_plan, monkeypatch):
@@ -31,4 +31,4 @@ def test_the_command_tells_a_person_what_it_costs(photo_study, monkeypatch):
     monkeypatch.setattr("crowd_imi.design.plan.resource", lambda *_: photo_study.folder / "practice")
     result = CliRunner().invoke(app, ["plan", str(photo_study.folder)])
     assert result.exit_code == 0
-    assert "9.00 USD when nobody is replaced" in result.stdout and "room for 27 replacements" in result.stdout
+    assert "4.50 USD when nobody is replaced" in result.stdout and "room for 30 replacements" in result.stdout

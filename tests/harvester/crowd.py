@@ -8,7 +8,7 @@ from crowd_imi.allocation import Arrival, arrive, retake_task
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.lifecycle import UNDER_WAY, VisitState, move
 from crowd_imi.platforms.local import LocalPlatform
-from crowd_imi.publisher import create_store, launch
+from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.store import SimulatedClock, Store, StoreKind
 from crowd_imi.store.engine import database_urls
 from crowd_imi.store.tables import Answer, Person, Posting, PracticeAnswer, Trial, Verdict, Visit

@@ -270,7 +270,7 @@ def test_somebody_else_spending_is_named(crowd: Crowd):
 
 def test_harvesting_comes_after_publishing(tmp_path: Path):
     from crowd_imi.platforms.local import LocalPlatform
-    from crowd_imi.publisher import create_store
+    from crowd_imi.publisher.launch import create_store
     from crowd_imi.store import StoreKind
     from tests.tiny import fake_plan, write_study
 

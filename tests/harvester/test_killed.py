@@ -5,7 +5,7 @@ import pytest
 from sqlalchemy import select
 
 from crowd_imi.harvester import harvest
-from crowd_imi.publisher import launch
+from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.store.tables import Intent
 from tests.harvester.crowd import SMALL, Crowd
 from tests.harvester.death import Death, DyingPlatform, DyingStore, Killed
@@ -67,7 +67,6 @@ def test_a_harvest_killed_at_any_moment_comes_to_the_same_end(tmp_path: Path):
 
 def test_publishing_killed_at_any_moment_posts_once(tmp_path: Path):
     from crowd_imi.platforms.local import LocalPlatform
-    from crowd_imi.publisher import create_store
     from crowd_imi.store import StoreKind
     from tests.tiny import fake_plan, write_study
 

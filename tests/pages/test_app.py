@@ -63,16 +63,10 @@ def test_only_what_pages_need_is_served(run, path):
 
 
 def test_scripts_styles_and_jspsych_are_served_with_their_types(run):
-    client = run.app.test_client()
-    types = {
-        "/static/visit.js": "text/javascript",
-        "/static/style.css": "text/css",
-        "/static/vendor/jspsych.js": "text/javascript",
-    }
-    for path, mimetype in types.items():
-        reply = client.get(path)
+    types = {"visit.js": "text/javascript", "style.css": "text/css", "vendor/jspsych.js": "text/javascript"}
+    for name, mimetype in types.items():
+        reply = run.app.test_client().get(f"/static/{name}", buffered=True)
         assert (reply.status_code, reply.mimetype) == (200, mimetype)
-        reply.close()
 
 
 def test_a_huge_request_is_refused(run):

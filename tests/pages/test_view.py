@@ -7,7 +7,7 @@ from crowd_imi.pages.texts import load_texts
 from tests.pages.visitor import RIGHT, WRONG
 from tests.tiny import fake_plan
 
-TELLING = re.compile(r"kind|unit|null|min|max|catch|batch|correct_|layer|toy|seed|difficult|easy|arm", re.IGNORECASE)
+TELLING = re.compile(r"kind|unit|null|\bmin|max|catch|batch|correct_|layer|toy|seed|difficult|easy|arm", re.IGNORECASE)
 
 
 def words_of(document):

@@ -1,9 +1,11 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from crowd_imi.store import Store
+from crowd_imi.store.engine import database_urls
 from crowd_imi.study import Study
 from tests import tiny
 from tests.scoring import fake
@@ -17,10 +19,19 @@ def study(tmp_path_factory) -> Study:
     return study
 
 
+@pytest.fixture(scope="session")
+def template(study: Study, tmp_path_factory) -> Path:
+    """A run folder that tests copy: making databases takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("template")
+    fake.make_store(study, tiny.fake_plan(study), folder).close()
+    return folder
+
+
 @pytest.fixture
-def store(study: Study, tmp_path: Path) -> Store:
+def store(template: Path, tmp_path: Path) -> Store:
     """A rehearsal's store with tasks, a posting, and nobody yet."""
-    return fake.make_store(study, tiny.fake_plan(study), tmp_path)
+    shutil.copytree(template, tmp_path / "run")
+    return Store.open(*database_urls(tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")

@@ -94,12 +94,12 @@ def add_answers(session: Session, visit: Visit, correct: Mapping[int, bool], con
 
 
 def judge(session: Session, visit: Visit, *failed: str, surplus: bool = False) -> None:
-    """A verdict: excluded when a criterion is named."""
+    """A verdict: excluded when a criterion is named, or when the task had its valid response already."""
     checks = {
         name: Check(criterion=name, passed=name not in failed, measured=1.0, limit=limit).model_dump()
         for name, limit in LIMITS.items()
     }
-    session.add(Verdict(visit_id=visit.id, valid=not failed, surplus=surplus, checks=checks, at=visit.arrived_at))
+    session.add(Verdict(visit_id=visit.id, valid=not failed and not surplus, surplus=surplus, checks=checks, at=visit.arrived_at))
 
 
 def fill(session: Session, study: Study, ability: Ability, rng: np.random.Generator) -> None:

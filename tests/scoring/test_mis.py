@@ -70,7 +70,7 @@ def test_excluded_and_surplus_submissions_stand_beside_but_do_not_count(study):
         (NATURAL, unit(2), "excluded", False),
         (NATURAL, unit(2), "surplus", True),
     )
-    table["valid"] = table["visit"] != "excluded"
+    table["valid"] = table["visit"] == "good"
     table["surplus"] = table["visit"] == "surplus"
     group = scored(study, table).group("toy", "natural")
     # Counted: 1/1 and 0/1, mean .5. Nobody excluded: 1/3 and 1/3.

@@ -30,7 +30,7 @@ def everything(store):
         add(7, VisitState.SUBMITTED)
         fake.judge(session, add(8, VisitState.EXCLUDED), "catch_trials", "row_choices")
         fake.judge(session, add(9, VisitState.EXCLUDED), "catch_trials")
-        fake.judge(session, add(10, VisitState.VALID), surplus=True)
+        fake.judge(session, add(10, VisitState.EXCLUDED), surplus=True)
         fake.judge(session, add(11, VisitState.VALID))
     with store.read() as session:
         return visits(session)

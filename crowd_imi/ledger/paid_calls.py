@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.errors import CapReached, LedgerError, PlatformError
 from crowd_imi.ledger.books import SPENDING
-from crowd_imi.ledger.lease import HeldLease
+from crowd_imi.ledger.leases import HeldLease
 from crowd_imi.records import Money
 from crowd_imi.store.money import amount_of, find_intent
 from crowd_imi.store.tables import Intent

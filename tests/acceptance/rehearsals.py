@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from sqlalchemy import select
+
 from crowd_imi.design.plan import make_plan
 from crowd_imi.pages import places
 from crowd_imi.pages.app import create_app
@@ -11,13 +13,20 @@ from crowd_imi.rehearsal.leaks import Leaking
 from crowd_imi.rehearsal.records import Cast, LeakName, Rehearsal
 from crowd_imi.rehearsal.run import conclude, make_crowd, open_stage, play
 from crowd_imi.rehearsal.wire import DirectWire
+from crowd_imi.store import Store
+from crowd_imi.store.engine import database_urls
+from crowd_imi.store.tables import Answer, Visit
 from crowd_imi.study import Study
 from tests.tiny import STUDY_TOML, write_pack, write_study
 
 PAGES, PLACES = "http://pages.test:8000", "http://places.test:8001"
 
-# 8 units × 6 responses / 6 trials = 8 tasks, and 6 × 4 / 6 = 4: twelve tasks of 6 main and 2 catch trials.
-TOML = STUDY_TOML.replace("responses = 3", "responses = 6").replace("responses = 2", "responses = 4").replace("cap = 5000", "cap = 9000")
+# 8 units × 12 responses / 6 trials = 16 tasks, and 6 × 8 / 6 = 8: 24 tasks of 6 main and 2 catch trials.
+TOML = (
+    STUDY_TOML.replace("responses = 3", "responses = 12")
+    .replace("responses = 2", "responses = 8")
+    .replace("cap = 5000", "cap = 20000")
+)
 
 
 def planned_study(folder: Path, toml: str = TOML) -> Study:
@@ -40,3 +49,26 @@ def rehearse_here(study: Study, name: str, cast: Cast, *, seed: int = 1, leak: L
         crowd = make_crowd(stage, wire, PLACES, cast, seed)
         play(crowd)
         return conclude(stage, crowd, name=name, leak=leak, seconds=0.0)
+
+
+def answers_table(study: Study, name: str) -> list[tuple[object, ...]]:
+    """Every answer of a rehearsal, whoever's and whenever."""
+    store = Store.open(*database_urls(study.rehearsal(name)))
+    with store.read() as session:
+        rows = session.execute(
+            select(
+                Visit.participant,
+                Visit.task_id,
+                Visit.state,
+                Answer.position,
+                Answer.row,
+                Answer.choice,
+                Answer.confidence,
+                Answer.rt_ms,
+                Answer.at,
+            )
+            .join(Answer, Answer.visit_id == Visit.id)
+            .order_by(Visit.participant, Answer.position)
+        ).all()
+    store.close()
+    return [tuple(row) for row in rows]

@@ -1,0 +1,1 @@
+"""One module per claim that costs too much to be shown by the tests."""

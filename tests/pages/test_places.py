@@ -1,0 +1,87 @@
+"""The local platform's list of places: take one, hand in, give it back."""
+
+import pytest
+
+from crowd_imi.keys import completion_code
+from crowd_imi.pages.places import create_app
+from crowd_imi.store.tables import Posting
+
+
+@pytest.fixture
+def client(run):
+    return create_app(run.platform).test_client()
+
+
+JSON = {"Accept": "application/json"}
+
+
+def code_of(run):
+    from sqlalchemy import select
+
+    with run.store.read() as session:
+        return completion_code(run.study.key.read_bytes(), session.scalars(select(Posting.id)).one())
+
+
+def test_the_list_shows_what_people_need_to_choose(run, client):
+    page = client.get("/").text
+    for words in ("A tiny study", "1.50 USD", "about 6 minutes", "<dd>6</dd>", f'value="{run.posting}"'):
+        assert words in page
+    assert client.get("/", headers=JSON).json["places"][0]["free"] == 6
+
+
+def test_taking_a_place_leads_to_the_task(run, client):
+    reply = client.post("/take", data={"posting": run.posting, "participant": "ann"})
+    assert reply.status_code == 303
+    submission = next(iter(run.platform.submissions(run.posting)))
+    assert reply.headers["Location"] == run.platform.arrival_url_for(submission.id)
+    assert submission.participant == "ann"
+
+
+def test_scripts_get_json(run, client):
+    body = {"posting": run.posting, "participant": "ann"}
+    reply = client.post("/take", json=body, headers=JSON)
+    assert reply.json["arrival_url"] == run.platform.arrival_url_for(reply.json["submission"])
+    assert client.post("/take", json=body, headers=JSON).json == reply.json
+
+
+def test_handing_in_with_the_right_code_is_thanked(run, client):
+    submission = run.take("ann")
+    wrong = client.get("/complete", query_string={"submission": submission, "code": "guess"})
+    assert wrong.status_code == 409
+    assert run.platform.submission(submission).status == "active"
+    right = client.get("/complete", query_string={"submission": submission, "code": code_of(run)})
+    assert (right.status_code, run.platform.submission(submission).status) == (200, "awaiting_review")
+    assert "Thank you" in right.text
+
+
+def test_a_place_can_be_given_back(run, client):
+    submission = run.take("ann")
+    assert client.post("/give-back", data={"submission": submission}).status_code == 200
+    assert run.platform.submission(submission).status == "returned"
+
+
+def test_what_isnt_possible_is_said_in_words(run, client):
+    assert client.post("/give-back", json={"submission": "nobody's"}, headers=JSON).status_code == 409
+    assert "Please look at these again: participant" in client.post("/take", data={"posting": run.posting}).text
+    assert client.post("/take", data="{", headers={"Content-Type": "application/json"}).status_code == 400
+    assert client.get("/nothing").status_code == 404
+
+
+def test_no_free_place_is_said_and_the_list_is_empty(run, client):
+    for n in range(6):
+        run.take(f"person-{n}")
+    assert "every place is taken" in client.post("/take", data={"posting": run.posting, "participant": "late"}).text
+    assert "No place is open at the moment" in client.get("/").text
+
+
+def test_names_come_back_escaped(run, client):
+    reply = client.get("/complete", query_string={"submission": "<script>alert(1)</script>", "code": "x"})
+    assert "<script>" not in reply.text
+
+
+def test_the_pages_carry_the_guarding_headers(client):
+    headers = client.get("/").headers
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert (headers["Referrer-Policy"], headers["X-Content-Type-Options"]) == ("no-referrer", "nosniff")
+    assert client.get("/style.css").mimetype == "text/css"
+    assert client.get("/health").status_code == 200
