@@ -89,6 +89,8 @@ def verify(study: StudyFolder, as_json: Json = False) -> None:
     pack = Pack(load_study(study).pack)
     damage = list(pack.damage())
     if damage:
-        raise PackError("\n".join([*damage, f"{len(damage)} of {len(pack.manifest.sources)} images; run `crowd-imi render {study}`"]))
+        raise PackError(
+            "\n".join([*damage, f"{len(damage)} of {len(pack.manifest.sources)} images; run `crowd-imi render {study}`"])
+        )
     output.say(f"{len(pack.manifest.sources)} images, all whole")
     output.result(Verified(images=len(pack.manifest.sources)))

@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
         run_folder = loaded.folder if rehearsal is None else loaded.rehearsal(rehearsal)
         _check_run(loaded, run_folder)
         pages = Site(lambda: _pages(loaded, run_folder), listen(host, port))
-        places = Site(lambda: _places(run_folder), listen(LOOPBACK, places_port))
+        places = Site(lambda: _places(run_folder), listen(LOOPBACK, places_port, "--places-port"))
         platform = LocalPlatform(run_folder / "local.db")
         platform.set_base_url(places.address)
         platform.close()

@@ -40,7 +40,7 @@ def publish(
     from crowd_imi.errors import PublishError
     from crowd_imi.plan import load_plan
     from crowd_imi.platforms.local import LocalPlatform
-    from crowd_imi.publisher.launch import create_store, launch, offer_of
+    from crowd_imi.publisher.launch import create_store, launch, offer_of, require_pack_of
     from crowd_imi.publisher.lock import load_lock
     from crowd_imi.store import Store, StoreKind
     from crowd_imi.store.engine import database_urls
@@ -49,6 +49,7 @@ def publish(
     output = Output(as_json)
     study = load_study(folder)
     plan = load_plan(study.plan)
+    require_pack_of(study, plan)
     offer = offer_of(study, len(plan.tasks))
     output.say(f"{study.file.study.title} on {on}, pages at {pages_url}")
     output.say(f"  {offer.places} places × {offer.reward} = {offer.total}; replacements up to {offer.cap} in all")

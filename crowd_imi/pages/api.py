@@ -55,7 +55,9 @@ def visit() -> Response:
         task = here.task(session, found.task_id)
         answers = answers_of(session, found.id)
         step = step_of(found, len(answers), len(task.trials))
-        block, position = standing(session, found, len(here.plan.practice))
+        practice = None
+        if step in BEFORE_MAIN:
+            practice = practice_view(found, here.plan.practice, *standing(session, found, len(here.plan.practice)))
     return as_json(
         VisitView(
             step=step,
@@ -64,7 +66,7 @@ def visit() -> Response:
             trials=len(task.trials),
             answered=len(answers),
             correct=sum(answer.correct for answer in answers),
-            practice=practice_view(found, here.plan.practice, block, position) if step in BEFORE_MAIN else None,
+            practice=practice,
             main=main_view(found, task),
             texts=here.texts,
             completion=_completion(found) if step in AT_END else None,

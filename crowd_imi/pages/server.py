@@ -41,8 +41,13 @@ class Site:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 lets the system choose.
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        host: an address of this machine.
+        port: 0 lets the system choose.
+        option: what the error message tells people to change.
 
     Raises:
         PagesError: the port is taken, or the host isn't ours.
@@ -51,7 +56,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
-        raise PagesError(f"can't listen on {host} port {port}: {error.strerror or error}; choose another with --port") from None
+        raise PagesError(f"can't listen on {host} port {port}: {error.strerror or error}; choose another with {option}") from None
 
 
 def serve(

@@ -9,6 +9,7 @@ from pathlib import Path
 from crowd_imi.errors import PublishError, StoreError
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.ledger import IntentState, PaidCall, lease, spend
+from crowd_imi.pack import Pack
 from crowd_imi.plan import Plan, load_plan
 from crowd_imi.platforms.base import Platform, PostingRequest
 from crowd_imi.publisher.lock import keep_lock, make_lock
@@ -59,6 +60,17 @@ def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, cl
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return Store.open(*database_urls(run_folder), clock)
+
+
+def require_pack_of(study: Study, plan: Plan) -> None:
+    """Make sure that the tasks show the pack that lies there.
+
+    Raises:
+        PublishError: the pack was rendered anew since.
+        PackError: there is none.
+    """
+    if Pack(study.pack).digest != plan.pack_sha256:
+        raise PublishError(f"{study.pack}: rendered anew since the tasks were planned; run `crowd-imi plan {study.folder}` again")
 
 
 def offer_of(study: Study, places: int) -> Offer:

@@ -68,7 +68,7 @@ def to_input(pixels: Pixels, model: LoadedModel) -> Tensor:
     Returns:
         Shape (n, 3, input_size, input_size), on the model's device.
     """
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(model.device).permute(0, 3, 1, 2).float() / 255
+    images = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(model.device).permute(0, 3, 1, 2).float() / 255
     return normalise(images, model)
 
 

@@ -10,9 +10,8 @@ from crowd_imi.lifecycle import UNDER_WAY, VisitState, move
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.store import SimulatedClock, Store, StoreKind
-from crowd_imi.store.engine import database_urls
-from crowd_imi.store.tables import Answer, Person, Posting, PracticeAnswer, Trial, Verdict, Visit
-from crowd_imi.study import load_study
+from crowd_imi.store.tables import Answer, Person, PracticeAnswer, Trial, Verdict, Visit
+from crowd_imi.study import Study
 from tests.tiny import STUDY_TOML, fake_plan, write_study
 
 S = VisitState
@@ -21,46 +20,50 @@ SMALL = STUDY_TOML.replace("units = 6\nnull = 2\nresponses = 3", "units = 6\nres
 """Two arms with two tasks each: four tasks of six main and two catch trials, 150 cents each, cap 5,000."""
 
 
+def save(folder: Path, store: Store, platform: LocalPlatform) -> dict[Path, bytes]:
+    """All databases of a folder as they are now."""
+    store.close()
+    platform.close()
+    return {path: path.read_bytes() for path in folder.glob("*.db*")}
+
+
+def restore(folder: Path, saved: dict[Path, bytes], store: Store, platform: LocalPlatform) -> None:
+    """Back to what was saved; the engines stay, because their compiled statements are what takes time."""
+    store.close()
+    platform.close()
+    for path in folder.glob("*.db*"):
+        path.unlink()
+    for path, content in saved.items():
+        path.write_bytes(content)
+
+
+def clock() -> SimulatedClock:
+    return SimulatedClock(START)
+
+
 class Crowd:
     """A posted rehearsal in a folder, and everybody who takes part in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.clock = SimulatedClock(START)
-        self.study = load_study(folder)
-        self.store = Store.open(*database_urls(folder), self.clock)
-        self.platform = LocalPlatform(folder / "local.db", self.clock)
-        with self.store.read() as session:
-            self.posting = session.scalars(select(Posting)).one()
+    def __init__(self, study: Study, store: Store) -> None:
+        """Post the study; ``store`` is a rehearsal's with a clock from ``clock``."""
+        assert isinstance(store.clock, SimulatedClock)
+        self.folder, self.study, self.store, self.clock = study.folder, study, store, store.clock
+        self.platform = LocalPlatform(study.folder / "local.db", self.clock)
+        self.posting = launch(study, store, self.platform, "http://127.0.0.1:1/arrive")
 
     @classmethod
     def posted(cls, folder: Path, toml: str = SMALL) -> "Crowd":
         """Write, plan and post a tiny study."""
         study = write_study(folder, toml)
-        plan = fake_plan(study)
-        store = create_store(study, plan, folder, StoreKind.REHEARSAL, SimulatedClock(START))
-        platform = LocalPlatform(folder / "local.db", store.clock)
-        launch(study, store, platform, "http://127.0.0.1:1/arrive")
-        store.close()
-        platform.close()
-        return cls(folder)
+        return cls(study, create_store(study, fake_plan(study), folder, StoreKind.REHEARSAL, clock()))
 
     def save(self) -> dict[Path, bytes]:
         """All databases as they are now."""
-        self.close()
-        return {path: path.read_bytes() for path in self.folder.glob("*.db*")}
+        return save(self.folder, self.store, self.platform)
 
     def restore(self, saved: dict[Path, bytes]) -> None:
-        """Back to what was saved; the engines stay, because their compiled statements are what takes time."""
-        self.close()
-        for path in self.folder.glob("*.db*"):
-            path.unlink()
-        for path, content in saved.items():
-            path.write_bytes(content)
-
-    def close(self) -> None:
-        self.store.close()
-        self.platform.close()
+        """Back to what was saved."""
+        restore(self.folder, saved, self.store, self.platform)
 
     def pass_time(self, minutes: float) -> None:
         self.clock.set(self.clock.now() + int(minutes * 60_000))

@@ -5,11 +5,13 @@ import pytest
 from sqlalchemy import select
 
 from crowd_imi.harvester import harvest
+from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.publisher.launch import create_store, launch
+from crowd_imi.store import StoreKind
 from crowd_imi.store.tables import Intent
-from tests.harvester.crowd import SMALL, Crowd
+from tests.harvester.crowd import SMALL, Crowd, restore, save
 from tests.harvester.death import Death, DyingPlatform, DyingStore, Killed
-from tests.tiny import STUDY_TOML
+from tests.tiny import STUDY_TOML, fake_plan, write_study
 
 
 @pytest.fixture(autouse=True)
@@ -66,17 +68,13 @@ def test_a_harvest_killed_at_any_moment_comes_to_the_same_end(tmp_path: Path):
 
 
 def test_publishing_killed_at_any_moment_posts_once(tmp_path: Path):
-    from crowd_imi.platforms.local import LocalPlatform
-    from crowd_imi.store import StoreKind
-    from tests.tiny import fake_plan, write_study
-
     study = write_study(tmp_path, SMALL)
-    plan = fake_plan(study)
+    store = create_store(study, fake_plan(study), tmp_path, StoreKind.REHEARSAL)
+    platform = LocalPlatform(tmp_path / "local.db")
+    empty = save(tmp_path, store, platform)
     moment, killed = 0, True
     while killed:
-        run = tmp_path / f"run{moment}"
-        store = create_store(study, plan, run, StoreKind.REHEARSAL)
-        platform = LocalPlatform(run / "local.db")
+        restore(tmp_path, empty, store, platform)
         death = Death(moment)
         try:
             launch(study, DyingStore(store, death), DyingPlatform(platform, death), "http://127.0.0.1:1/arrive")
@@ -85,7 +83,6 @@ def test_publishing_killed_at_any_moment_posts_once(tmp_path: Path):
             posting = launch(study, store, platform, "http://127.0.0.1:1/arrive")
             assert [place.posting for place in platform.open_places()] == [posting.platform_id]
             assert posting.state == "open"
-        store.close()
-        platform.close()
-        moment += 1
-    assert moment > 8
+            moment += 1
+    # The lease, the posting, its intent, the call, its outcome and the posting's id: each a moment before and after.
+    assert moment >= 12

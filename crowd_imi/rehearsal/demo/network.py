@@ -22,8 +22,9 @@ from crowd_imi.vision.models import LoadedModel, load_model
 from crowd_imi.vision.preprocess import to_input
 
 ARCHITECTURE = "resnet10t"
-LAYERS = ("layer2.0.conv1", "layer2.0.bn2", "layer3.0.conv1", "layer3.0.bn2", "layer4.0.conv1", "layer4.0.bn2")
-"""Layers that the demo's study takes units from: none behind a ReLU, where most images would tie at zero."""
+LAYERS = ("layer2.0.conv*", "layer3.0.conv*", "layer4.0.conv*")
+"""Six convolutions that the demo takes units from. None stands behind a ReLU, where most images would tie at zero, and none
+is a last BatchNorm of a block: timm begins with those at zero, so that the random network's would never vary."""
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 
@@ -108,7 +109,7 @@ def _step(model: LoadedModel, pixels: Pixels, labels: NDArray[np.int64], optimis
 
 def _normalised(pixels: Pixels, model: LoadedModel) -> Tensor:
     """As ``to_input``, but at the crop's own size: a small crop is a smaller view, not a coarser one."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(model.device).permute(0, 3, 1, 2).float() / 255
+    images = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(model.device).permute(0, 3, 1, 2).float() / 255
     mean = torch.tensor(model.mean, device=model.device).view(1, 3, 1, 1)
     std = torch.tensor(model.std, device=model.device).view(1, 3, 1, 1)
     return (images - mean) / std
