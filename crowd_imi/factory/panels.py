@@ -108,11 +108,12 @@ class PanelMaker:
         return kept.references
 
     def _visualise(self, unit: Unit, side: Side) -> tuple[Exemplar, ...]:
-        from crowd_imi.factory.visualize import Visualiser, visualise
+        from crowd_imi.factory.visualize import Target, Visualiser, visualise
 
         visualiser = Visualiser(self._sample.model, self._study.file.visualisation)
         seed = seed_for(self._seed, "visualisation", unit.key, side)
-        made = visualise(visualiser, self._sample.layers[unit.layer], unit.channel, side, seed)
+        span = float(np.ptp(self._sample.columns[unit.key]))
+        made = visualise(visualiser, Target(self._sample.layers[unit.layer], unit.channel, side, span), seed)
         return tuple(
             Exemplar(image=self._writer.store(pixels, _source(unit, side)), activation=activation)
             for pixels, activation in zip(made.pixels, made.activations, strict=True)
@@ -124,7 +125,7 @@ class PanelMaker:
             {
                 "weights": model.weights_sha256,
                 "model": [model.source, model.input_size, model.mean, model.std],
-                "unit": unit.key,
+                "unit": [unit.key, float(np.ptp(self._sample.columns[unit.key]))],
                 "settings": self._study.file.visualisation.model_dump(),
                 "seed": self._seed,
                 "versions": [version("torch"), version("torch-lucent"), version("crowd-imi")],

@@ -46,6 +46,19 @@ class Visualiser:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """What is visualised: one side of one unit."""
+
+    layer: UnitLayer
+    channel: int
+    side: Side
+    """``max`` drives the unit up, ``min`` down."""
+    span: float
+    """The unit's highest less its lowest activation over the natural images: the measure of its drive, so that one weight
+    of diversity means the same for units of any scale."""
+
+
+@dataclass(frozen=True, slots=True)
 class Visualisations:
     """Nine images of one side of one unit."""
 
@@ -55,16 +68,14 @@ class Visualisations:
     """Of the finished images, in the same order."""
 
 
-def visualise(visualiser: Visualiser, layer: UnitLayer, channel: int, side: Side, seed: int) -> Visualisations:
+def visualise(visualiser: Visualiser, target: Target, seed: int) -> Visualisations:
     """Make nine images that drive a unit most, or least.
 
     One image is optimised for the unit alone, and eight also for being unlike one another at the unit's layer.
 
     Args:
         visualiser: the model and the settings.
-        layer: the unit's.
-        channel: the unit's.
-        side: ``max`` drives the unit up, ``min`` down.
+        target: the unit and the side.
         seed: the same seed gives the same images on the same machine.
     """
     model, settings = visualiser.model, visualiser.settings
@@ -76,10 +87,10 @@ def visualise(visualiser: Visualiser, layer: UnitLayer, channel: int, side: Side
         for _ in range(settings.steps):
             optimiser.zero_grad()
             seen = _without_border(transforms(image_of()), settings.size)
-            _loss(_output(model, layer, normalise(seen, model)), channel, side, settings.diversity).backward()
+            torch.autograd.backward(_loss(_output(model, target.layer, normalise(seen, model)), target, settings.diversity))
             optimiser.step()
         images = _without_border(image_of(), settings.size).detach()
-    return _strongest_first(_to_pixels(images), model, layer, channel, side)
+    return _strongest_first(_to_pixels(images), model, target)
 
 
 def diversity(features: Tensor) -> Tensor:
@@ -102,11 +113,11 @@ def diversity(features: Tensor) -> Tensor:
     return (cosines.sum() - cosines.diagonal().sum()) / count
 
 
-def _loss(output: Tensor, channel: int, side: Side, weight: float) -> Tensor:
+def _loss(output: Tensor, target: Target, weight: float) -> Tensor:
     """The first image is driven alone; over the other eight, drive and diversity are weighed as in lucent."""
-    drives = output[:, channel].mean(1)
+    drives = output[:, target.channel].mean(1) / target.span
     drive = drives[0] + drives[1:].mean()
-    loss = -drive if side == "max" else drive
+    loss = -drive if target.side == "max" else drive
     return loss + weight * diversity(output[1:]) if weight else loss
 
 
@@ -154,9 +165,9 @@ def _to_pixels(images: Tensor) -> Pixels:
     return scaled
 
 
-def _strongest_first(pixels: Pixels, model: LoadedModel, layer: UnitLayer, channel: int, side: Side) -> Visualisations:
-    reached = activations(model, layer, channel, pixels)
-    strongest = int(reached.argmax() if side == "max" else reached.argmin())
+def _strongest_first(pixels: Pixels, model: LoadedModel, target: Target) -> Visualisations:
+    reached = activations(model, target.layer, target.channel, pixels)
+    strongest = int(reached.argmax() if target.side == "max" else reached.argmin())
     order = [strongest, *(index for index in range(len(pixels)) if index != strongest)]
     return Visualisations(pixels[order], tuple(float(reached[index]) for index in order))
 

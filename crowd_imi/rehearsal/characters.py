@@ -28,7 +28,7 @@ class Rushed(Participant):
 
     def hand_in(self) -> Life:
         yield SECOND // 2
-        self.browser.submit("")
+        self.step = self.browser.submit("").step
 
 
 class RandomClicker(Participant):
@@ -144,7 +144,7 @@ class Declines(Participant):
 
     def consent(self, view: View) -> Life:
         yield self.pace.consent
-        self.browser.consent(False, str(view.texts["consent"]["version"]))
+        self.step = self.browser.consent(False, str(view.texts["consent"]["version"]))
         yield self.some(5 * SECOND)
         self.browser.give_back()
 

@@ -67,7 +67,10 @@ class Crowd:
         """Let everybody come and go; yields the simulated time of each step."""
         self.schedule.start(self._arrivals())
         self.schedule.start(self._harvests(), HARVEST_EVERY)
-        yield from self.schedule.steps()
+        try:
+            yield from self.schedule.steps()
+        finally:
+            self._sight.close()
 
     @property
     def at_most(self) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -60,25 +61,38 @@ def _to_retina(tile: Tiles) -> Tiles:
 
 
 class Sight:
-    """Looks at sprites, and remembers the features of the last ones by the picture's own bytes.
+    """Looks at sprites in a thread of its own, and remembers the last ones by the picture's own bytes.
 
     The practice sprites are the same for everybody, so that looking once is enough; nothing here depends on who looks.
     """
 
     def __init__(self, size: int = 256) -> None:
         self._size = size
-        self._seen: OrderedDict[bytes, Features] = OrderedDict()
+        self._seen: OrderedDict[bytes, Future[Features]] = OrderedDict()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="sight")
 
     def __call__(self, content: bytes, grid: Grid) -> Features:
+        """What this sprite looks like."""
+        return self._look(content, grid).result()
+
+    def ahead(self, content: bytes, grid: Grid) -> None:
+        """Begin to look at what will be asked for soon."""
+        self._look(content, grid)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._worker.shutdown(cancel_futures=True)
+
+    def _look(self, content: bytes, grid: Grid) -> Future[Features]:
         key = hashlib.sha256(content).digest()
         if key in self._seen:
             self._seen.move_to_end(key)
             return self._seen[key]
-        features = see(decode(content, grid))
-        self._seen[key] = features
+        future = self._worker.submit(lambda: see(decode(content, grid)))
+        self._seen[key] = future
         if len(self._seen) > self._size:
             self._seen.popitem(last=False)
-        return features
+        return future
 
 
 def _oklab(tiles: Tiles) -> Pixels:

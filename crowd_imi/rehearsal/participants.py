@@ -70,11 +70,13 @@ class Participant:
         self.over = over
         self.gone = False
         """Closed the tab in the middle."""
+        self.step: Step = "consent"
         self.surprises: list[str] = []
         self._sight = sight
         self.observer = Observer.draw(rng)
         self.pace = Pace.draw(rng)
         self._saving: float | None = None
+        self._loaded: dict[str, bytes] = {}
 
     def live(self) -> Life:
         """All that this person does, from the list of places to the end."""
@@ -107,18 +109,19 @@ class Participant:
         return False
 
     def take_part(self) -> Life:
-        """Do what the page shows, from wherever the visit stands."""
+        """Do what the page shows, from wherever the visit stands; what comes next is in each reply."""
         view = self.browser.look()
-        while view.step not in OVER:
+        self.step = view.step
+        while self.step not in OVER and not self.gone:
             yield from self._do(view)
-            if self.gone:
-                return
-            view = self.browser.look()
-        if view.completion is not None:
-            self.browser.complete(view.completion.url)
+        if self.gone:
+            return
+        completion = self.browser.look().completion
+        if completion is not None:
+            self.browser.complete(completion.url)
 
     def _do(self, view: View) -> Life:
-        match view.step:
+        match self.step:
             case "consent":
                 yield from self.consent(view)
             case "instructions":
@@ -132,7 +135,7 @@ class Participant:
 
     def consent(self, view: View) -> Life:
         yield self.pace.consent
-        self.browser.consent(True, str(view.texts["consent"]["version"]))
+        self.step = self.browser.consent(True, str(view.texts["consent"]["version"]))
 
     def read(self, view: View) -> Life:
         """Read the instructions page by page."""
@@ -142,7 +145,7 @@ class Participant:
             shown = max(1, int(share * self.pace.instructions))
             yield shown
             self.browser.page(page, shown)
-        self.browser.instructions(BROWSER)
+        self.step = self.browser.instructions(BROWSER)
 
     def practise(self, view: View) -> Life:
         """One block after another, until the page goes on."""
@@ -157,6 +160,7 @@ class Participant:
                 self.told_in_practice(trial, choice, reply.correct)
                 yield self.feedback(view)
                 following = reply.practice
+                self.step = reply.step
             block = following
 
     def answer_all(self, view: View) -> Life:
@@ -167,16 +171,18 @@ class Participant:
     def answer(self, view: View, trial: ShownTrial) -> Life:
         """Look, think, click, hear whether it was right."""
         choice = self.choose(trial, self._picture(trial), view.grid)
+        self._load_next(view, trial)
         reaction = self.reaction(view)
         yield reaction
         reply = self.browser.answer(trial.position, choice, reaction, self._saving)
         self._saving = float(self.some(60))
+        self.step = reply.step
         self.told(trial, choice, reply.correct)
         yield self.feedback(view)
 
     def hand_in(self) -> Life:
         yield self.some(15 * SECOND)
-        self.browser.submit("")
+        self.step = self.browser.submit("").step
 
     def choose(self, trial: ShownTrial, picture: bytes, grid: Grid) -> Choice:
         """Decide by what the picture looks like."""
@@ -204,4 +210,12 @@ class Participant:
         return int(milliseconds * self.rng.uniform(0.5, 1.5))
 
     def _picture(self, trial: ShownTrial) -> bytes:
-        return self.browser.sprite(trial.sprite).content
+        loaded = self._loaded.pop(trial.sprite, None)
+        return self.browser.sprite(trial.sprite).content if loaded is None else loaded
+
+    def _load_next(self, view: View, trial: ShownTrial) -> None:
+        """Load the next trial's picture ahead, as the page does, and begin to see it while others are served."""
+        for following in (view.main or ())[trial.position + 1 : trial.position + 2]:
+            content = self.browser.sprite(following.sprite).content
+            self._loaded[following.sprite] = content
+            self._sight.ahead(content, view.grid)

@@ -79,4 +79,4 @@ def normalise(images: Tensor, model: LoadedModel) -> Tensor:
         images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
     mean = torch.tensor(model.mean, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(model.std, device=images.device).view(1, 3, 1, 1)
-    return (images - mean) / std
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)

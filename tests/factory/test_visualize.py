@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from crowd_imi.factory.visualize import Visualiser, diversity, visualise
+from crowd_imi.factory.visualize import Target, Visualiser, diversity, visualise
 from crowd_imi.study import ModelSection, VisualisationSection
 from crowd_imi.vision.layers import describe_layers
 from crowd_imi.vision.models import load_model, weights_sha256
@@ -29,12 +29,12 @@ def layer(model):
 
 @pytest.fixture(scope="module")
 def most(model, layer):
-    return visualise(Visualiser(model, SETTINGS), layer, 2, "max", 5)
+    return visualise(Visualiser(model, SETTINGS), Target(layer, 2, "max", 1.0), 5)
 
 
 @pytest.fixture(scope="module")
 def least(model, layer):
-    return visualise(Visualiser(model, SETTINGS), layer, 2, "min", 5)
+    return visualise(Visualiser(model, SETTINGS), Target(layer, 2, "min", 1.0), 5)
 
 
 def test_nine_images_of_the_asked_size_come_strongest_first(most, least):
@@ -54,7 +54,7 @@ def test_no_two_images_are_equal(most):
 
 def test_the_same_seed_gives_the_same_images(model, layer, most):
     short = VisualisationSection(size=32, steps=2, diversity=0.1)
-    first, again, other = (visualise(Visualiser(model, short), layer, 2, "max", seed) for seed in (1, 1, 2))
+    first, again, other = (visualise(Visualiser(model, short), Target(layer, 2, "max", 1.0), seed) for seed in (1, 1, 2))
     assert np.array_equal(first.pixels, again.pixels)
     assert not np.array_equal(first.pixels, other.pixels)
 
@@ -64,7 +64,7 @@ def test_the_model_and_the_callers_randomness_stay_as_they_were(model, layer):
     np.random.seed(1)
     expected = np.random.random()
     np.random.seed(1)
-    visualise(Visualiser(model, VisualisationSection(size=32, steps=1)), layer, 0, "min", 1)
+    visualise(Visualiser(model, VisualisationSection(size=32, steps=1)), Target(layer, 0, "min", 1.0), 1)
     assert np.random.random() == expected
     assert weights_sha256(model.module) == digest
     assert all(not module._forward_hooks for module in model.module.modules())

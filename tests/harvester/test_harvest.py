@@ -58,7 +58,8 @@ def test_a_round_is_the_same_on_both_kinds_of_database(tmp_path: Path, make_stor
     crowd.take_part("bad", good=False)
     crowd.fail_practice(crowd.arrive("lost"))
     done = go(crowd)
-    assert (done.valid, done.excluded, done.paid, done.timed_out, done.released) == (1, 2, 3, 1, 1)
+    # The slow one was timed out by the next arrival already; the harvest takes the place back.
+    assert (done.valid, done.excluded, done.paid, done.timed_out, done.released) == (1, 2, 3, 0, 1)
     assert crowd.state(slow) == ("timed_out", "unpaid", False)
     # Three used places and three open tasks.
     assert (done.places, crowd.free()) == (6, 3)

@@ -95,4 +95,6 @@ def test_the_same_bytes_are_looked_at_once():
     Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(buffer, "PNG")
     grid = Grid(columns=1, rows=1, tile=32, gutter=4)
     sight = Sight(size=1)
+    sight.ahead(buffer.getvalue(), grid)
     assert sight(buffer.getvalue(), grid) is sight(buffer.getvalue(), grid)
+    sight.close()

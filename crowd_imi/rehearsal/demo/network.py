@@ -70,7 +70,7 @@ def train(
     """
     begin = time.monotonic()
     model = load_model(section(len(images.classes), images.crop_size), checkpoint.parent, seed)
-    module = model.module.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    module = model.module.train().requires_grad_(True)
     steps = sum(phase.steps for phase in phases)
     optimiser = torch.optim.AdamW(module.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)

@@ -154,9 +154,10 @@ def write_images(folder: Path, seed: int) -> DemoImages:
         seed: decides which blocks serve what.
 
     Raises:
-        RehearsalError: a photograph can't be read, or isn't the expected one.
+        RehearsalError: a photograph can't be read or isn't the expected one, or the folder holds other files.
     """
     listed = photographs()
+    _refuse_strangers(folder, listed.photographs, seed)
     exemplars: list[Exemplar] = []
     training: list[tuple[Pixels, int, Region]] = []
     held_out: list[tuple[Pixels, int, Region]] = []
@@ -217,12 +218,29 @@ def contrast(image: Image.Image) -> float:
 
 
 def _write(folder: Path, crop: Image.Image, region: Region) -> Path:
-    path = folder / f"{region.photograph}-{region.left:04d}-{region.top:04d}.png"
+    path = folder / _file_name(region)
     content = io.BytesIO()
     crop.save(content, "PNG")
     if not path.exists() or path.read_bytes() != content.getvalue():
         write_atomically(path, content.getvalue())
     return path
+
+
+def _refuse_strangers(folder: Path, listed: tuple[Photograph, ...], seed: int) -> None:
+    """Other pictures in the folder would be taken for exemplars, crops of another seed among them."""
+    if not folder.is_dir():
+        return
+    blocks = (block for photograph in listed for role, block in assign_blocks(photograph, seed) if role == "exemplar")
+    ours = {_file_name(region) for block in blocks for region in quarters(block)}
+    strangers = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+    if strangers:
+        raise RehearsalError(
+            f"{folder}: it holds {len(strangers)} files that aren't the demo's (e.g. {strangers[0]}); name an empty folder"
+        )
+
+
+def _file_name(region: Region) -> str:
+    return f"{region.photograph}-{region.left:04d}-{region.top:04d}.png"
 
 
 def _labelled(pieces: list[tuple[Pixels, int, Region]]) -> LabelledImages:

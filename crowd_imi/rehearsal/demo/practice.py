@@ -24,29 +24,38 @@ from crowd_imi.seeds import generator
 
 SIZE = 80
 """Pixels on a side of a practice image."""
-MIN_CONTRAST = 12.0
-"""Practice shows only crops with something on them."""
 SEED = 1
 FREE_LICENCES = frozenset({"CC0-1.0", "public domain", "no known copyright restrictions"})
 
 
 @dataclass(frozen=True, slots=True)
-class PracticePair:
-    """What one practice trial contrasts: two photographs, and the crops' side in their pixels."""
+class PracticeSide:
+    """Where the ten images of one side come from."""
 
-    min_photograph: str
-    min_window: int
-    max_photograph: str
-    max_window: int
+    photograph: str
+    window: int
+    """Side of a crop in the photograph's pixels."""
+    min_contrast: float = 12.0
+    """Standard deviation of grey values, 0–255: practice shows only crops with something on them."""
+    max_black: float = 0.35
+    """Share of black pixels; more is the margin of a scan, but not in a night sky."""
+
+
+@dataclass(frozen=True, slots=True)
+class PracticePair:
+    """What one practice trial contrasts."""
+
+    min: PracticeSide
+    max: PracticeSide
     obvious: bool = True
 
 
 PAIRS = (
-    PracticePair("gravel", 80, "retina", 150),
-    PracticePair("hubble", 110, "text", 56),
-    PracticePair("ihc", 90, "brick", 90),
-    PracticePair("coffee", 80, "coins", 62),
-    PracticePair("gravel", 100, "grass", 100, obvious=False),
+    PracticePair(PracticeSide("gravel", 80), PracticeSide("retina", 150, min_contrast=5)),
+    PracticePair(PracticeSide("hubble", 110, max_black=1), PracticeSide("text", 56)),
+    PracticePair(PracticeSide("ihc", 90), PracticeSide("brick", 90)),
+    PracticePair(PracticeSide("coffee", 80), PracticeSide("coins", 62)),
+    PracticePair(PracticeSide("gravel", 100), PracticeSide("grass", 100), obvious=False),
 )
 
 
@@ -61,46 +70,35 @@ def write_practice(folder: Path) -> None:
     listed = {photograph.name: photograph for photograph in photographs().photographs}
     taken: list[Region] = []
     for number, pair in enumerate(PAIRS, 1):
-        sides = (("min", pair.min_photograph, pair.min_window), ("max", pair.max_photograph, pair.max_window))
-        for side, name, window in sides:
-            _write_side(folder / str(number), side, listed[name], window, taken)
+        for name, side in (("min", pair.min), ("max", pair.max)):
+            _write_side(folder / str(number), name, side, listed[side.photograph], taken)
     write_atomically(folder / "practice.toml", _toml(listed).encode())
 
 
-def _write_side(folder: Path, side: str, photograph: Photograph, window: int, taken: list[Region]) -> None:
+def _write_side(folder: Path, name: str, side: PracticeSide, photograph: Photograph, taken: list[Region]) -> None:
     if photograph.licence not in FREE_LICENCES:
         raise RehearsalError(f"{photograph.name} is {photograph.licence}, so its crops can't be passed on; take another one")
     image = photograph.open()
-    regions = [region for region in _grid(photograph, window, image) if not any(region.overlaps(other) for other in taken)]
+    regions = [region for region in _grid(side, image) if not any(region.overlaps(other) for other in taken)]
     if len(regions) < REFERENCES + 1:
-        raise RehearsalError(f"{photograph.name} gives only {len(regions)} crops of {window} px; lower the window")
-    order = generator(SEED, "practice", folder.name, side).permutation(len(regions))[: REFERENCES + 1]
+        raise RehearsalError(f"{photograph.name} gives only {len(regions)} crops of {side.window} px; lower the window")
+    order = generator(SEED, "practice", folder.name, name).permutation(len(regions))[: REFERENCES + 1]
     for place, index in enumerate(order):
         taken.append(regions[index])
-        name = folder / side / f"{place}.png" if place < REFERENCES else folder / f"query_{side}.png"
+        path = folder / name / f"{place}.png" if place < REFERENCES else folder / f"query_{name}.png"
         content = io.BytesIO()
         regions[index].cut(image, SIZE).save(content, "PNG", optimize=True)
-        write_atomically(name, content.getvalue())
+        write_atomically(path, content.getvalue())
 
 
-def _grid(photograph: Photograph, window: int, image: Image.Image) -> Iterator[Region]:
-    """Crops side by side that show something and lie wholly inside the picture (no black margin)."""
-    width, height = photograph.size
-    for top in range((height % window) // 2, height - window + 1, window):
-        for left in range((width % window) // 2, width - window + 1, window):
-            region = Region(photograph.name, left, top, window)
+def _grid(side: PracticeSide, image: Image.Image) -> Iterator[Region]:
+    """Crops side by side, those that show something."""
+    for top in range((image.height % side.window) // 2, image.height - side.window + 1, side.window):
+        for left in range((image.width % side.window) // 2, image.width - side.window + 1, side.window):
+            region = Region(side.photograph, left, top, side.window)
             crop = region.cut(image, SIZE)
-            if contrast(crop) >= _floor(photograph) and _black_share(crop) < _black_limit(photograph):
+            if contrast(crop) >= side.min_contrast and _black_share(crop) <= side.max_black:
                 yield region
-
-
-def _floor(photograph: Photograph) -> float:
-    return 5.0 if photograph.name == "retina" else MIN_CONTRAST
-
-
-def _black_limit(photograph: Photograph) -> float:
-    """A night sky is black; elsewhere black is the margin of a scan."""
-    return 1.0 if photograph.name == "hubble" else 0.35
 
 
 def _black_share(crop: Image.Image) -> float:
@@ -118,10 +116,10 @@ def _toml(listed: dict[str, Photograph]) -> str:
             "[[trials]]",
             f'folder = "{number}"',
             f"obvious = {str(pair.obvious).lower()}",
-            f'min = "{pair.min_photograph}"',
-            f'max = "{pair.max_photograph}"',
+            f'min = "{pair.min.photograph}"',
+            f'max = "{pair.max.photograph}"',
         ]
-    for name in sorted({p.min_photograph for p in PAIRS} | {p.max_photograph for p in PAIRS}):
+    for name in sorted({side.photograph for pair in PAIRS for side in (pair.min, pair.max)}):
         entry = listed[name]
         lines += [
             "",
