@@ -19,10 +19,9 @@ from pathlib import Path
 from crowd_imi.design.plan import make_plan
 from crowd_imi.factory.render import render
 from crowd_imi.files import write_atomically
-from crowd_imi.progress import silent
 from crowd_imi.records import Record
 from crowd_imi.rehearsal.demo.photographs import write_images
-from crowd_imi.rehearsal.demo.run import begin_study, trained
+from crowd_imi.rehearsal.demo.run import begin_study, full_scale, trained
 from crowd_imi.rehearsal.run import rehearse
 from crowd_imi.scoring.mis import Group, score
 from crowd_imi.store import Store
@@ -63,8 +62,8 @@ class Row(Record):
 
 def rows(seeds: tuple[int, ...], keep: Path) -> Iterator[Row]:
     """Run every seed; a seed whose row lies in ``keep`` already isn't run again."""
-    demo = begin_study(keep / "demo", seeds[0])
-    trained(write_images(demo.images, seeds[0]), demo, seeds[0], silent)
+    demo = begin_study(keep / "demo", seeds[0], full_scale().toml)
+    trained(write_images(demo.images, seeds[0]), demo, seeds[0])
     for seed in seeds:
         done = keep / f"seed-{seed}.json"
         if not done.exists():

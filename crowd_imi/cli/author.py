@@ -27,6 +27,7 @@ GITIGNORE = """\
 /network/
 /rehearsals/
 /report/
+/serving.json
 """
 
 

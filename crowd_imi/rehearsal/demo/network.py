@@ -22,9 +22,6 @@ from crowd_imi.vision.models import LoadedModel, load_model
 from crowd_imi.vision.preprocess import to_input
 
 ARCHITECTURE = "resnet10t"
-LAYERS = ("layer2.0.conv*", "layer3.0.conv*", "layer4.0.conv*")
-"""Six convolutions that the demo takes units from. None stands behind a ReLU, where most images would tie at zero, and none
-is a last BatchNorm of a block: timm begins with those at zero, so that the random network's would never vary."""
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 
@@ -47,6 +44,7 @@ class Training(Record):
 
     steps: int
     seconds: float
+    """Wall time."""
     training_accuracy: float
     """Share of right answers on crops of the regions that training cut from."""
     held_out_accuracy: float
@@ -93,9 +91,9 @@ def train(
 
 
 def section(classes: int, input_size: int, checkpoint: Path | None = None) -> ModelSection:
-    """The ``[models.NAME]`` of the demo's network; without a checkpoint its weights are random."""
+    """The demo's network as a ``[models.NAME]``; without a checkpoint its weights are random."""
     return ModelSection(
-        source=f"timm:{ARCHITECTURE}", layers=LAYERS, checkpoint=checkpoint, classes=classes, input_size=input_size
+        source=f"timm:{ARCHITECTURE}", layers=("layer*",), checkpoint=checkpoint, classes=classes, input_size=input_size
     )
 
 

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crowd_imi.design.plan import make_plan
@@ -13,8 +14,9 @@ from crowd_imi.factory.render import render
 from crowd_imi.files import write_atomically
 from crowd_imi.progress import Track, silent
 from crowd_imi.records import Condition, Difficulty, Record
-from crowd_imi.rehearsal.demo.network import Training, train
+from crowd_imi.rehearsal.demo.network import PHASES, Phase, Training, train
 from crowd_imi.rehearsal.demo.photographs import DemoImages, write_images
+from crowd_imi.rehearsal.records import Cast
 from crowd_imi.rehearsal.run import rehearse
 from crowd_imi.scoring.mis import Group, Scores, score
 from crowd_imi.scoring.report import write_report
@@ -92,7 +94,24 @@ class _Stopwatch:
         self.steps[self._name] = round(time.monotonic() - self._begin, 1)
 
 
-def run_demo(folder: Path, seed: int, say: Callable[[str], None] = print, track: Track = silent) -> Demo:
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large the demo is; tests run a smaller one."""
+
+    toml: str
+    """The study, without the demo's seed."""
+    phases: tuple[Phase, ...] = PHASES
+    cast: Cast = field(default_factory=Cast)
+
+
+def full_scale() -> Scale:
+    """The demo as ``crowd-imi demo`` runs it."""
+    return Scale(template(TemplateName.DEMO))
+
+
+def run_demo(
+    folder: Path, seed: int, say: Callable[[str], None] = print, track: Track = silent, *, scale: Scale | None = None
+) -> Demo:
     """Run the whole chain in ``folder``; what an earlier run has finished there is used again.
 
     Args:
@@ -100,16 +119,18 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None] = print, track:
         seed: of the photographs' regions, the network, the units, the tasks and the participants.
         say: is told each step and what came out.
         track: shows progress within a step.
+        scale: the full one unless a test asks for less.
 
     Raises:
         StudyError: the folder holds another study, or this one with another seed.
     """
     begin = time.monotonic()
     step = _Stopwatch(say)
-    study = begin_study(folder, seed)
+    scale = scale or full_scale()
+    study = begin_study(folder, seed, scale.toml)
     with step("train", "1/6  training a small network on real photographs"):
         images = write_images(study.images, seed)
-        training = trained(images, study, seed, track)
+        training = trained(images, study, seed, track, scale.phases)
     say(
         f"     {training.classes} photographs; accuracy {training.training_accuracy:.2f} on the regions it learned from, "
         f"{training.held_out_accuracy:.2f} on others"
@@ -120,7 +141,7 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None] = print, track:
     with step("plan", "3/6  laying out tasks and minting sprites"):
         make_plan(study, track)
     with step("rehearse", "4/6  simulated participants take part through the real pages"):
-        rehearsal = rehearse(study, NAME, seed=seed, track=track)
+        rehearsal = rehearse(study, NAME, participants=scale.cast, seed=seed, track=track)
     with step("score", "5/6  scoring"):
         scores, files = _score(study)
     with step("report", "6/6  writing the report"):
@@ -142,27 +163,27 @@ def run_demo(folder: Path, seed: int, say: Callable[[str], None] = print, track:
     )
 
 
-def begin_study(folder: Path, seed: int) -> Study:
+def begin_study(folder: Path, seed: int, toml: str) -> Study:
     """The demo's study in ``folder``, written when it isn't there yet.
 
     Raises:
         StudyError: the folder holds another study, or this one with another seed.
     """
-    text = re.sub(r"^seed = .*$", f"seed = {seed}", template(TemplateName.DEMO), count=1, flags=re.MULTILINE)
-    toml = folder / "study.toml"
-    if toml.exists() and toml.read_text(encoding="utf-8") != text:
-        raise StudyError(f"{toml}: this is another study, or the demo with another seed or version; name another folder")
-    write_atomically(toml, text.encode())
+    text = re.sub(r"^seed = .*$", f"seed = {seed}", toml, count=1, flags=re.MULTILINE)
+    path = folder / "study.toml"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise StudyError(f"{path}: this is another study, or the demo with another seed or version; name another folder")
+    write_atomically(path, text.encode())
     return load_study(folder)
 
 
-def trained(images: DemoImages, study: Study, seed: int, track: Track) -> Training:
+def trained(images: DemoImages, study: Study, seed: int, track: Track = silent, phases: tuple[Phase, ...] = PHASES) -> Training:
     """The trained network's figures; it is trained unless its checkpoint is there already."""
     folder = study.folder / "network"
     note = folder / "training.json"
     if note.exists():
         return Training.model_validate_json(note.read_bytes())
-    training = train(images, folder / "trained.safetensors", seed, track)
+    training = train(images, folder / "trained.safetensors", seed, track, phases=phases)
     write_atomically(note, training.model_dump_json(indent=1).encode() + b"\n")
     return training
 
