@@ -204,8 +204,8 @@ def test_images_needed_grow_as_the_window_of_queries_comes_nearer_to_the_referen
     ("name", "tasks", "images"),
     [
         (TemplateName.DEFAULT, 10, 220),
-        # 48 × 10, 24 × 10, 24 × 6, 24 × 8 and 24 × 8 answers, cut into tasks of 24.
-        (TemplateName.DEMO, 20 + 10 + 6 + 8 + 8, 600),
+        # 48 × 10, 24 × 10, 24 × 6, 16 × 8 and 16 × 8 answers, cut into tasks of 16.
+        (TemplateName.DEMO, 30 + 15 + 9 + 8 + 8, 600),
         # Seven networks natural, five synthetic, 84 × 30 / 40 = 63 tasks each.
         (TemplateName.IMI, 12 * 63, 220),
     ],

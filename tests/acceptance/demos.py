@@ -1,0 +1,47 @@
+"""The demo at a size for tests: every stage is the real one, with fewer units, steps and tasks."""
+
+import re
+
+from crowd_imi.rehearsal.demo.network import Phase
+from crowd_imi.rehearsal.demo.run import Scale
+from crowd_imi.study_templates import TemplateName, template
+
+ARMS = """\
+[[arms]]
+model = "trained"
+condition = "natural"
+units = 8
+null = 8
+responses = 5
+
+[[arms]]
+model = "random"
+condition = "natural"
+units = 8
+responses = 4
+
+[[arms]]
+model = "trained"
+condition = "synthetic"
+units = 4
+null = 4
+responses = 3
+
+[[arms]]
+model = "random"
+condition = "synthetic"
+units = 4
+null = 4
+responses = 3
+
+"""
+# (16 × 5 + 8 × 4 + 8 × 3 + 8 × 3) / 8 = 20 tasks.
+
+
+def small_scale() -> Scale:
+    """About a minute of two cores."""
+    toml = re.sub(r"\[\[arms\]\].*?(?=\[panels\])", ARMS, template(TemplateName.DEMO), flags=re.DOTALL)
+    for key, value in {"batches": 5, "steps": 4, "trials": 8, "min_total_seconds": 60}.items():
+        toml, replaced = re.subn(rf"^{key} = \d+", f"{key} = {value}", toml, count=1, flags=re.MULTILINE)
+        assert replaced == 1, key
+    return Scale(toml, phases=(Phase(steps=40, batch=32, crop=32),))
