@@ -42,7 +42,7 @@ lint: install
 
 test: lint
 	@echo "==> pytest"
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 docs: install
 	@$(BIN)/python docs/generate.py

@@ -18,6 +18,9 @@ from crowd_imi.store.tasks import load_tasks
 
 MakeStore = Callable[..., Store]
 
+# As the command line does before torch is loaded: threads that spin while they wait starve the other workers.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(autouse=True)
 def lab_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,17 @@ def rehearse(  # noqa: PLR0913 (all but the first two have defaults)
     return rehearsal
 
 
+def finished(study: Study, name: str, plan: Plan, seed: int) -> Rehearsal | None:
+    """What a rehearsal of this plan with this seed said when it came to its end; None when there is none."""
+    folder = study.rehearsal(name)
+    note, said = folder / "rehearsing.json", folder / "rehearsal.json"
+    if not note.exists() or not said.exists():
+        return None
+    if Rehearsing.model_validate_json(note.read_bytes()) != Rehearsing(plan_sha256=plan.sha256, seed=seed, finished=True):
+        return None
+    return Rehearsal.model_validate_json(said.read_bytes())
+
+
 @contextmanager
 def open_stage(study: Study, plan: Plan, name: str, seed: int) -> Iterator[Stage]:
     """A fresh run folder with a store and a local platform of its own."""

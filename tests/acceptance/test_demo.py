@@ -54,10 +54,11 @@ def test_report_tables_and_gallery_are_where_it_says(demo):
 
 def test_running_it_again_keeps_what_is_done(demo):
     study = load_study(demo.study)
-    before = {path: path.stat().st_mtime_ns for path in (*study.sprites.iterdir(), *study.images.iterdir())}
+    made = [*study.sprites.iterdir(), *study.images.iterdir(), study.rehearsal("demo") / "study.db"]
+    before = {path: path.stat().st_mtime_ns for path in made}
     again = run_demo(demo.study, 1, lambda _: None, scale=small_scale())
     assert again.groups == demo.groups
-    assert {path: path.stat().st_mtime_ns for path in (*study.sprites.iterdir(), *study.images.iterdir())} == before
+    assert {path: path.stat().st_mtime_ns for path in made} == before
 
 
 def test_on_decoded_tiles_units_answer_as_on_the_source_images(demo):
