@@ -72,7 +72,7 @@ def arrive(store: Store, study: Study, arrival: Arrival) -> Visit:
     try:
         visit = transact(store, decide)
     except Refused:
-        _forget_unused(store, visit_id)
+        _forget_unused(store, study, ids, visit_id)
         raise
     if visit.generation == 1:
         # Somebody who was refused at the same moment with the same submission may have taken the ids back.
@@ -207,12 +207,19 @@ def _remember(store: Store, study: Study, ids: Ids, visit_id: str | None = None)
             return remember(people, ids, suggest)
 
 
-def _forget_unused(store: Store, visit_id: str) -> None:
+def _forget_unused(store: Store, study: Study, ids: Ids, visit_id: str) -> None:
+    if _is_used(store, visit_id):
+        return
+    with store.people() as people:
+        forget_visit(people, visit_id)
+    # The same submission may have been let in meanwhile: either it writes its ids after this, or they are put back here.
+    if _is_used(store, visit_id):
+        _remember(store, study, ids, visit_id)
+
+
+def _is_used(store: Store, visit_id: str) -> bool:
     with store.read() as session:
-        used = find_visit(session, visit_id) is not None
-    if not used:
-        with store.people() as people:
-            forget_visit(people, visit_id)
+        return find_visit(session, visit_id) is not None
 
 
 def _chances(store: Store, study: Study, *purpose: str | int) -> np.random.Generator:

@@ -11,7 +11,9 @@ from crowd_imi.cli.run_folder import Rehearsal
 if TYPE_CHECKING:
     from crowd_imi.harvester import Harvest
 
-Watch = Annotated[bool, typer.Option("--watch", help="Go on until every task has its valid response or is short.")]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Go on until every task has its valid response or is short, and nothing was refused.")
+]
 Every = Annotated[float, typer.Option(metavar="SECONDS", min=1, help="With --watch: how often.")]
 
 
@@ -28,15 +30,18 @@ def harvest(
     from crowd_imi import harvester
     from crowd_imi.cli.run_folder import open_run
     from crowd_imi.errors import PlatformError
+    from crowd_imi.publisher.lock import hold_to_lock
     from crowd_imi.study import load_study
 
     output = Output(as_json)
     study = load_study(folder)
     store, platform = open_run(study, rehearsal)
     while True:
+        study = load_study(folder)  # the cap and the thresholds may be edited while this runs
+        if rehearsal is None:
+            hold_to_lock(study)
         try:
-            # The cap and the thresholds may be edited while this runs.
-            done = harvester.harvest(load_study(folder), store, platform)
+            done = harvester.harvest(study, store, platform)
         except PlatformError as error:
             if not watch:
                 raise
@@ -46,7 +51,7 @@ def harvest(
                 output.say(f"{time.strftime('%H:%M:%S')}  {_sentence(done)}")
             for refusal in done.refused:
                 output.say(f"          refused: {refusal}")
-            if done.complete or not watch:
+            if not watch or (done.complete and not done.refused):
                 output.result(done)
                 return
         time.sleep(every)

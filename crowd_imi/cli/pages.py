@@ -2,8 +2,10 @@
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -41,62 +43,79 @@ class Serving(Record):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command()(serve)
+    app.command()(preview)
 
-    @app.command()
-    def serve(  # noqa: PLR0913, PLR0917 (one per option)
-        study: StudyFolder,
-        host: Host = LOOPBACK,
-        port: Port = 8000,
-        places_port: PlacesPort = 8001,
-        workers: Workers = 2,
-        rehearsal: Rehearsal = None,
-        json: Json = False,
-    ) -> None:
-        """Serve the task pages, and the local platform's list of places."""
-        from crowd_imi.pages.server import Site, listen
-        from crowd_imi.platforms.local import LocalPlatform
-        from crowd_imi.study import load_study
 
-        loaded = load_study(study)
-        run_folder = loaded.folder if rehearsal is None else loaded.rehearsal(rehearsal)
-        _check_run(loaded, run_folder)
-        pages = Site(lambda: _pages(loaded, run_folder), listen(host, port))
-        places = Site(lambda: _places(run_folder), listen(LOOPBACK, places_port, "--places-port"))
-        platform = LocalPlatform(run_folder / "local.db")
-        platform.set_base_url(places.address)
-        platform.close()
-        serving = Serving(pages=pages.address, places=places.address, pid=os.getpid())
-        _serve((pages, places), workers, run_folder, serving, Output(json))
+def serve(  # noqa: PLR0913, PLR0917 (one per option)
+    study: StudyFolder,
+    host: Host = LOOPBACK,
+    port: Port = 8000,
+    places_port: PlacesPort = 8001,
+    workers: Workers = 2,
+    rehearsal: Rehearsal = None,
+    json: Json = False,
+) -> None:
+    """Serve the task pages, and the local platform's list of places."""
+    from crowd_imi.pages.server import Site, listen
+    from crowd_imi.platforms.local import LocalPlatform
+    from crowd_imi.publisher.lock import hold_to_lock
+    from crowd_imi.study import load_study
 
-    @app.command()
-    def preview(  # noqa: PLR0913, PLR0917 (one per option)
-        study: StudyFolder,
-        host: Host = LOOPBACK,
-        port: Port = 8000,
-        workers: Workers = 1,
-        print_link: Annotated[bool, typer.Option("--print-link", help="Print the link and don't serve.")] = False,
-        json: Json = False,
-    ) -> None:
-        """A link to click through a task as a participant would; never counted."""
-        from crowd_imi.keys import study_key
-        from crowd_imi.pages.server import Site, listen
-        from crowd_imi.pages.tokens import Tokens
-        from crowd_imi.study import load_study
+    loaded = load_study(study)
+    if rehearsal is None:
+        hold_to_lock(loaded)
+    run_folder = loaded.folder if rehearsal is None else loaded.rehearsal(rehearsal)
+    _check_run(loaded, run_folder)
+    pages = Site(lambda: _pages(loaded, run_folder), listen(host, port))
+    places = Site(lambda: _places(run_folder), listen(LOOPBACK, places_port, "--places-port"))
+    platform = LocalPlatform(run_folder / "local.db")
+    platform.set_base_url(places.address)
+    remarks = _other_ports(pages.address, platform.arrival_urls())
+    platform.close()
+    serving = Serving(pages=pages.address, places=places.address, pid=os.getpid())
+    _serve((pages, places), workers, run_folder, serving, Output(json), remarks)
 
-        loaded = load_study(study)
-        run_folder = loaded.rehearsal("preview")
-        _make_preview(loaded, run_folder)
-        token = Tokens(study_key(loaded.key)).for_preview(loaded.file.study.name)
-        if print_link:
-            base = f"http://{host}:{port}"
-            output, link = Output(json), f"{base}/preview?token={token}"
-            output.say(link)
-            output.result(Serving(pages=base, places=None, link=link, pid=os.getpid()))
-            return
-        pages = Site(lambda: _pages(loaded, run_folder, with_platform=False), listen(host, port))
-        link = f"{pages.address}/preview?token={token}"
-        serving = Serving(pages=pages.address, places=None, link=link, pid=os.getpid())
-        _serve((pages,), workers, run_folder, serving, Output(json))
+
+def preview(  # noqa: PLR0913, PLR0917 (one per option)
+    study: StudyFolder,
+    host: Host = LOOPBACK,
+    port: Port = 8000,
+    workers: Workers = 1,
+    print_link: Annotated[bool, typer.Option("--print-link", help="Print the link and don't serve.")] = False,
+    json: Json = False,
+) -> None:
+    """A link to click through a task as a participant would; never counted."""
+    from crowd_imi.keys import study_key
+    from crowd_imi.pages.server import Site, listen
+    from crowd_imi.pages.tokens import Tokens
+    from crowd_imi.study import load_study
+
+    loaded = load_study(study)
+    run_folder = loaded.rehearsal("preview")
+    _make_preview(loaded, run_folder)
+    _check_run(loaded, run_folder)
+    token = Tokens(study_key(loaded.key)).for_preview(loaded.file.study.name)
+    if print_link:
+        base = f"http://{host}:{port}"
+        output, link = Output(json), f"{base}/preview?token={token}"
+        output.say(link)
+        output.result(Serving(pages=base, places=None, link=link, pid=os.getpid()))
+        return
+    pages = Site(lambda: _pages(loaded, run_folder, with_platform=False), listen(host, port))
+    link = f"{pages.address}/preview?token={token}"
+    serving = Serving(pages=pages.address, places=None, link=link, pid=os.getpid())
+    _serve((pages,), workers, run_folder, serving, Output(json))
+
+
+def _other_ports(pages: str, arrival_urls: Iterable[str]) -> tuple[str, ...]:
+    """A remark on each posting that sends people to another port; behind HTTPS something else passes requests on."""
+    return tuple(
+        f"warning: the study was published with {published.scheme}://{published.netloc}, where participants are sent, but its "
+        f"pages are at {pages}; use that port, unless something passes requests on"
+        for published in map(urlsplit, arrival_urls)
+        if published.scheme == "http" and (published.port or 80) != urlsplit(pages).port
+    )
 
 
 def _pages(study: "Study", run_folder: Path, *, with_platform: bool = True) -> "Flask":
@@ -151,7 +170,9 @@ def _make_preview(study: "Study", run_folder: Path) -> None:
     create_store(study, plan, run_folder, StoreKind.PREVIEW).close()
 
 
-def _serve(sites: "tuple[Site, ...]", workers: int, run_folder: Path, serving: Serving, output: Output) -> None:
+def _serve(  # noqa: PLR0913, PLR0917 (what, how, and what to say of it)
+    sites: "tuple[Site, ...]", workers: int, run_folder: Path, serving: Serving, output: Output, remarks: tuple[str, ...] = ()
+) -> None:
     from crowd_imi.pages.server import serve_sites
 
     note = run_folder / "serving.json"
@@ -161,6 +182,8 @@ def _serve(sites: "tuple[Site, ...]", workers: int, run_folder: Path, serving: S
         output.say(f"task pages: {serving.link or serving.pages}")
         if serving.places:
             output.say(f"open places: {serving.places}")
+        for remark in remarks:
+            output.say(remark)
         output.say("stop with Ctrl-C; nothing is lost by it")
         output.result(serving)
 

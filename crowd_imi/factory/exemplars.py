@@ -48,10 +48,10 @@ def query_windows(count: int, batches: int, difficulty: Difficulty) -> QueryWind
     Args:
         count: images, N.
         batches: B; each window has as many ranks.
-        difficulty: easy begins at 9·B, the others at round(p·N), counted from either end.
+        difficulty: easy begins at 9·B, the others at ⌊p·N⌋ as published, counted from either end.
     """
     share = DIFFICULTY_PERCENTILE[difficulty]
-    begin = REFERENCES * batches if share is None else round(share * count)
+    begin = REFERENCES * batches if share is None else int(share * count)
     return QueryWindows(min=range(begin, begin + batches), max=range(count - begin - batches, count - begin))
 
 

@@ -74,7 +74,7 @@ def _release(this: Round, submission: str) -> bool:
     try:
         this.platform.release(submission)
     except PlatformError as error:
-        this.refused.append(f"release: {error}")
+        this.refused.append(f"release: {str(error).replace(submission, 'of somebody who left')}")
         return False
     return True
 

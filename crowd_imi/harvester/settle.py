@@ -1,5 +1,7 @@
 """Third step: everybody who is owed is paid, valid or not, through the ledger."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,9 +56,9 @@ def _pay(this: Round, visit: Visit, reserved: int) -> Outcome:
         spend(
             this.lease,
             PaidCall("approve", visit.id, this.reward),
-            lambda: _approve(this, submission),
+            lambda: _approve(this, visit.id, submission),
             reserved=reserved,
-            read_back=lambda: _approved(this, submission),
+            read_back=lambda: _approved(this, visit.id, submission),
         )
     except CapReached:
         return "held"
@@ -70,10 +72,22 @@ def _pay(this: Round, visit: Visit, reserved: int) -> Outcome:
     return "paid"
 
 
-def _approve(this: Round, submission: str) -> str:
-    this.platform.approve(submission)
+def _approve(this: Round, visit: str, submission: str) -> str:
+    with _naming_nobody(visit, submission):
+        this.platform.approve(submission)
     return "approved"
 
 
-def _approved(this: Round, submission: str) -> str | None:
-    return "approved" if this.platform.submission(submission).status == PlatformStatus.APPROVED else None
+def _approved(this: Round, visit: str, submission: str) -> str | None:
+    with _naming_nobody(visit, submission):
+        status = this.platform.submission(submission).status
+    return "approved" if status == PlatformStatus.APPROVED else None
+
+
+@contextmanager
+def _naming_nobody(visit: str, submission: str) -> Iterator[None]:
+    """The books and reports keep what a platform says; its ids stay in people.db."""
+    try:
+        yield
+    except PlatformError as error:
+        raise PlatformError(str(error).replace(submission, f"of visit {visit}")) from None

@@ -178,7 +178,7 @@ def _completion(visit: Visit) -> CompletionView | None:
         return CompletionView(url=here.platform.finish_url(submission, completion_code(here.key, visit.posting_id)))
     except PlatformError as error:
         # The answers are stored all the same; the page asks again when it is reloaded.
-        log.error("visit %s: no way back to the platform: %s", visit.id, error)
+        log.error("visit %s: no way back to the platform: %s", visit.id, str(error).replace(submission, "its submission"))
         return None
 
 

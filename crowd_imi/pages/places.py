@@ -26,7 +26,7 @@ HEADERS = {
 
 
 class TakeRequest(Record):
-    """``POST /take``."""
+    """``POST /take`` and ``POST /continue``."""
 
     posting: Id
     participant: Id
@@ -65,6 +65,7 @@ def create_app(platform: LocalPlatform) -> Flask:
     app.extensions["local_platform"] = platform
     app.add_url_rule("/", view_func=list_places)
     app.add_url_rule("/take", view_func=take, methods=["POST"])
+    app.add_url_rule("/continue", view_func=go_on, methods=["POST"])
     app.add_url_rule("/complete", view_func=complete)
     app.add_url_rule("/give-back", view_func=give_back, methods=["POST"])
     app.add_url_rule("/style.css", view_func=style)
@@ -77,11 +78,10 @@ def create_app(platform: LocalPlatform) -> Flask:
 
 
 def list_places() -> Response:
-    """Every posting with a free place."""
-    places = _platform().open_places()
+    """Every posting: its free places for newcomers, and the way back for who closed the window; scripts get the free ones."""
     if _wants_json():
-        return _json(Places(places=places))
-    page = render_template("places.html", places=places, suggestion=f"visitor-{secrets.token_hex(3)}")
+        return _json(Places(places=_platform().open_places()))
+    page = render_template("places.html", places=_platform().listed_places(), suggestion=f"visitor-{secrets.token_hex(3)}")
     return Response(page, mimetype="text/html")
 
 
@@ -94,6 +94,13 @@ def take() -> AnyResponse:
     if _wants_json():
         return _json(Ticket(submission=submission, arrival_url=url))
     return redirect(url, 303)
+
+
+def go_on() -> AnyResponse:
+    """Back to a task that was begun, by the name that the place was taken under."""
+    asked = TakeRequest.model_validate(_asked())
+    platform = _platform()
+    return redirect(platform.arrival_url_for(platform.place_of(asked.posting, asked.participant).id), 303)
 
 
 def complete() -> Response:

@@ -201,6 +201,10 @@ class LocalPlatform:
 
     def open_places(self) -> tuple[OpenPlace, ...]:
         """Postings that still have a free place."""
+        return tuple(place for place in self.listed_places() if place.free > 0)
+
+    def listed_places(self) -> tuple[OpenPlace, ...]:
+        """Every posting, also those whose places are all taken: who took one may want to go on."""
         with self._read() as session:
             offers = [
                 (p, p.places - _taken(session, p.id)) for p in session.scalars(select(_Posting).order_by(_Posting.posted_at))
@@ -212,10 +216,9 @@ class LocalPlatform:
                 description=posting.description,
                 reward=Money(amount=posting.reward, currency=posting.currency),
                 minutes=posting.minutes,
-                free=free,
+                free=max(0, free),
             )
             for posting, free in offers
-            if free > 0
         )
 
     def take(self, posting: str, participant: str) -> PlatformSubmission:
@@ -226,10 +229,7 @@ class LocalPlatform:
         """
         with self._write() as session:
             offer = _posting(session, posting)
-            chosen = select(_Submission).where(
-                _Submission.posting_id == posting, _Submission.participant == participant, _Submission.status == "active"
-            )
-            row = session.scalar(chosen)
+            row = _active(session, posting, participant)
             if row is None:
                 if _taken(session, posting) >= offer.places:
                     raise PlatformError(f"posting {posting}: every place is taken; come back later, some are given back")
@@ -242,6 +242,26 @@ class LocalPlatform:
                 )
                 session.add(row)
             return _record(row)
+
+    def place_of(self, posting: str, participant: str) -> PlatformSubmission:
+        """The place that a participant has and hasn't handed in.
+
+        Raises:
+            PlatformError: there is none.
+        """
+        with self._read() as session:
+            row = _active(session, posting, participant)
+            if row is None:
+                raise PlatformError(
+                    "there is no place under this name; write it as you did when you took the place, or the place was handed in, "
+                    "given back or ran out of time"
+                )
+            return _record(row)
+
+    def arrival_urls(self) -> tuple[str, ...]:
+        """Where postings send their participants."""
+        with self._read() as session:
+            return tuple(session.scalars(select(_Posting.arrival_url).order_by(_Posting.posted_at)))
 
     def arrival_url_for(self, submission: str) -> str:
         """The link that this participant follows to the task's pages."""
@@ -301,6 +321,13 @@ def _submission(session: Session, submission: str) -> _Submission:
     if found is None:
         raise PlatformError(f"the local platform has no submission {submission}")
     return found
+
+
+def _active(session: Session, posting: str, participant: str) -> _Submission | None:
+    chosen = select(_Submission).where(
+        _Submission.posting_id == posting, _Submission.participant == participant, _Submission.status == "active"
+    )
+    return session.scalar(chosen)
 
 
 def _taken(session: Session, posting: str) -> int:

@@ -87,7 +87,21 @@ def keep_lock(study: Study, lock: Lock, *, anew: bool = False) -> None:
     if earlier is None or anew:
         write_atomically(lock_path(study), lock.model_dump_json(indent=2).encode() + b"\n")
         return
-    problems = list(_differences(earlier, lock))
+    _refuse(study, earlier, list(_differences(earlier, lock)))
+
+
+def hold_to_lock(study: Study) -> None:
+    """Make sure that study.toml still says what was published: who serves or pays by it would do something else.
+
+    Raises:
+        PublishError: a frozen key was edited; names every one.
+    """
+    earlier = load_lock(study)
+    if earlier is not None:
+        _refuse(study, earlier, list(_changed_keys(earlier.frozen, _frozen(study))))
+
+
+def _refuse(study: Study, earlier: Lock, problems: list[str]) -> None:
     if problems:
         raise PublishError(
             f"{lock_path(study)}: this study was published on {earlier.published_at:%Y-%m-%d} and is frozen since, but "
@@ -95,11 +109,15 @@ def keep_lock(study: Study, lock: Lock, *, anew: bool = False) -> None:
         )
 
 
+def _changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    was, now = dict(_leaves(before)), dict(_leaves(after))
+    for key in sorted(was.keys() | now.keys()):
+        if was.get(key) != now.get(key):
+            yield f"study.toml: {key} was {was.get(key)!r} and is {now.get(key)!r}"
+
+
 def _differences(earlier: Lock, now: Lock) -> Iterator[str]:
-    before, after = dict(_leaves(earlier.frozen)), dict(_leaves(now.frozen))
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            yield f"study.toml: {key} was {before.get(key)!r} and is {after.get(key)!r}"
+    yield from _changed_keys(earlier.frozen, now.frozen)
     if earlier.pack_sha256 != now.pack_sha256:
         yield "the pack was rendered anew"
     if earlier.plan_sha256 != now.plan_sha256:

@@ -26,6 +26,9 @@ Clues = dict[Channel, NDArray[np.float64]]
 LEARNING = 24
 """Bets per channel before they count."""
 
+REPEATABLE: tuple[Channel, ...] = ("order", "size", "envelope")
+"""What is the same whenever a rehearsal is repeated. Waiting times aren't, and names hang on the study's secret key."""
+
 
 class Bettor:
     """Ridge logistic regression that is fitted again as answers come in; above 0 it bets on the upper row."""
@@ -125,8 +128,8 @@ class Cheater(Participant):
 
     def choose(self, trial: ShownTrial, picture: bytes, grid: Grid) -> Choice:
         self._bets = self.pool.bets(self._clues[trial.position])
-        # Waiting times differ from run to run, so what is clicked doesn't depend on them: a rehearsal can be repeated.
-        odds = self._bets["all"]
+        # All channels are bet on, but a click must not depend on what differs from run to run: a rehearsal can be repeated.
+        odds = sum(self._bets[channel] for channel in REPEATABLE)
         return Choice("upper" if odds >= 0 else "lower", 1 + (abs(odds) > 0.5) + (abs(odds) > 2))
 
     def told(self, trial: ShownTrial, choice: Choice, correct: bool) -> None:

@@ -1,7 +1,6 @@
 """What a person sees of a picture, in numbers: colours, contours, texture. No network under study has a say in it."""
 
 import hashlib
-import io
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from crowd_imi.design import fidelity
 from crowd_imi.plan import Grid
 
 Pixels = NDArray[np.floating[Any]]
@@ -30,12 +30,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32) / 255
 
 
 def decode(content: bytes, grid: Grid) -> Tiles:
-    """Cut a sprite into its tiles, row by row."""
-    with Image.open(io.BytesIO(content)) as image:
-        sprite = np.asarray(image.convert("RGB"))
-    pitch = grid.tile + grid.gutter
-    corners = [(grid.gutter + row * pitch, grid.gutter + column * pitch) for row, column in np.ndindex(grid.rows, grid.columns)]
-    return np.stack([_to_retina(sprite[top : top + grid.tile, left : left + grid.tile]) for top, left in corners])
+    """A sprite's tiles as they reach the eye, row by row."""
+    return np.stack([_to_retina(tile) for tile in fidelity.decode(content, grid)])
 
 
 def see(tiles: Tiles) -> Features:

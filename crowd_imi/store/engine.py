@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.errors import StoreError
 from crowd_imi.store.clock import Clock, SystemClock
-from crowd_imi.store.migrate import create, current_revision, newest_revision
+from crowd_imi.store.migrate import Schema, create, current_revision, newest_revision
 from crowd_imi.store.tables import About
 
 
@@ -67,18 +67,15 @@ class Store:
         Raises:
             StoreError: there is none, or it was made by another version.
         """
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
-            raise StoreError(f"{parsed.database}: there is no study database here; run `crowd-imi publish` first")
-        engine = open_engine(url)
-        revision = current_revision(engine, "study")
-        if revision != newest_revision("study"):
+        _require_file(url, "there is no study database here; run `crowd-imi publish` first")
+        _require_file(people_url, "the people's ids that belong to this study are missing; restore them from a backup")
+        engine = _open_current(url, "study")
+        try:
+            people = _open_current(people_url, "people")
+        except StoreError:
             engine.dispose()
-            raise StoreError(
-                f"{engine.url}: this database has schema {revision}, this version needs {newest_revision('study')}; "
-                "open it with the version that made it"
-            )
-        return cls(engine, open_engine(people_url), clock)
+            raise
+        return cls(engine, people, clock)
 
     @property
     def url(self) -> str:
@@ -118,6 +115,24 @@ class Store:
         """Give back all connections; a forked process calls it before its first transaction."""
         self._engine.dispose()
         self._people.dispose()
+
+
+def _require_file(url: str, missing: str) -> None:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
+        raise StoreError(f"{parsed.database}: {missing}")
+
+
+def _open_current(url: str, schema: Schema) -> Engine:
+    engine = open_engine(url)
+    revision, needed = current_revision(engine, schema), newest_revision(schema)
+    if revision != needed:
+        engine.dispose()
+        raise StoreError(
+            f"{engine.url}: this database has schema {revision}, this version needs {needed}; "
+            "open it with the version that made it"
+        )
+    return engine
 
 
 def open_engine(url: str) -> Engine:

@@ -94,14 +94,6 @@ def verdicts(session: Session) -> Sequence[tuple[str, Verdict]]:
     return [(arm, verdict) for arm, verdict in session.execute(chosen)]
 
 
-def count_states(session: Session) -> dict[tuple[str, str, str, str | None], int]:
-    """Visits by arm, state, payment and platform's status."""
-    columns = (Task.arm, Visit.state, Visit.payment, Visit.platform_state)
-    chosen = select(*columns, func.count()).select_from(Visit).join(Task, Task.id == Visit.task_id)
-    chosen = chosen.where(Visit.label != "preview").group_by(*columns)
-    return {(arm, state, payment, status): count for arm, state, payment, status, count in session.execute(chosen)}
-
-
 def submission_ids(people: Session, platform: str) -> dict[str, str]:
     """Visit id → the platform's id of its submission, from people.db; some visits may never have come about."""
     chosen = select(Person.visit_id, Person.platform_submission).where(Person.platform == platform)

@@ -180,9 +180,9 @@ class Answer(Base):
     rt_ms: Mapped[float]
     """Browser: from the painted frame to the click."""
     shown_ms: Mapped[float]
-    """Browser: from the painted frame until the trial was left."""
+    """Browser: the part of ``rt_ms`` during which the page could be seen; less when the tab was in the background."""
     saving_ms: Mapped[float | None]
-    """Browser: how long the previous answer took to be stored, left out of the times that criteria judge."""
+    """Browser: how long the previous answer took to be stored; None for the first one and after a reload."""
     at: Mapped[int]
 
 

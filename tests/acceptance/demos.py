@@ -1,9 +1,14 @@
-"""The demo at a size for tests: every stage is the real one, with fewer units, steps and tasks."""
+"""The demo at a size for tests: every stage is the real one, with fewer units, steps and tasks.
+
+As a program it runs the demo in a folder and prints what came out: ``python demos.py DIR``.
+"""
 
 import re
+import sys
+from pathlib import Path
 
 from crowd_imi.rehearsal.demo.network import Phase
-from crowd_imi.rehearsal.demo.run import Scale
+from crowd_imi.rehearsal.demo.run import Scale, run_demo
 from crowd_imi.study_templates import TemplateName, template
 
 ARMS = """\
@@ -47,3 +52,7 @@ def small_scale() -> Scale:
         toml, replaced = re.subn(rf"^{key} = [\d.]+", f"{key} = {value}", toml, count=1, flags=re.MULTILINE)
         assert replaced == 1, key
     return Scale(toml, phases=(Phase(steps=40, batch=32, crop=32),))
+
+
+if __name__ == "__main__":
+    print(run_demo(Path(sys.argv[1]), 1, lambda _: None, scale=small_scale()).model_dump_json())

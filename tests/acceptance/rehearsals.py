@@ -5,6 +5,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from crowd_imi.design.plan import make_plan
+from crowd_imi.files import write_atomically
 from crowd_imi.pages import places
 from crowd_imi.pages.app import create_app
 from crowd_imi.plan import load_plan
@@ -29,9 +30,13 @@ TOML = (
 )
 
 
-def planned_study(folder: Path, toml: str = TOML) -> Study:
-    """A study whose pictures a perceptual observer can tell apart: max images reddish, min images bluish."""
+def planned_study(folder: Path, toml: str = TOML, key: str = "a") -> Study:
+    """A study whose pictures a perceptual observer can tell apart: max images reddish, min images bluish.
+
+    Its secret key is set, as sprite names hang on it and cheaters bet on them.
+    """
     study = write_study(folder, toml)
+    write_atomically(study.key, 64 * key.encode())
     write_pack(study)
     make_plan(study)
     return study

@@ -1,5 +1,7 @@
 """The whole chain in small, and what people would see of it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +15,9 @@ from crowd_imi.rehearsal.demo.run import Demo, run_demo
 from crowd_imi.study import load_study
 from crowd_imi.vision.layers import describe_layers
 from crowd_imi.vision.models import load_model
+from tests.acceptance import demos
 from tests.acceptance.demos import small_scale
+from tests.packaging.conftest import Installed
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -22,10 +26,11 @@ WITHIN = 0.02
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CROWD_IMI_LAB_KEY", "a key for tests")
-        return run_demo(tmp_path_factory.mktemp("demo"), 1, lambda _: None, scale=small_scale())
+def demo(installed: Installed) -> Demo:
+    """Run from a wheel, installed where the checkout can't be seen; its pages are served from there as well."""
+    done = installed.run("python", str(Path(demos.__file__)), str(installed.folder / "demo"))
+    assert done.returncode == 0, done.stderr
+    return Demo.model_validate_json(done.stdout)
 
 
 def test_every_troublemaker_ends_as_it_should(demo):

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from crowd_imi.errors import HarvestError, LedgerError, PlatformError, Refused
 from crowd_imi.harvester import harvest, status
@@ -9,6 +10,7 @@ from crowd_imi.ledger import lease
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.publisher.launch import create_store
 from crowd_imi.store import Store, StoreKind
+from crowd_imi.store.tables import Intent
 from tests.harvester.crowd import SMALL, Crowd, clock
 from tests.tiny import fake_plan, write_study
 
@@ -269,6 +271,27 @@ def test_one_refused_payment_does_not_keep_the_others_waiting(crowd: Crowd, monk
     monkeypatch.undo()
     assert go(crowd).paid == 1
     assert crowd.paid() == 300
+
+
+@pytest.mark.parametrize("call", ["approve", "release"])
+def test_what_a_platform_says_of_somebody_is_kept_without_their_ids(crowd: Crowd, monkeypatch: pytest.MonkeyPatch, call: str):
+    visit = crowd.arrive("anna")
+    if call == "approve":
+        crowd.begin(visit)
+        crowd.submit(visit)
+    else:
+        crowd.decline(visit)
+
+    def fails(submission: str) -> None:
+        raise PlatformError(f"submission {submission} is locked")
+
+    monkeypatch.setattr(crowd.platform, call, fails)
+    [refusal] = go(crowd).refused
+    assert "is locked" in refusal
+    submission = crowd.submission_of("anna")
+    with crowd.store.read() as session:
+        outcomes = [intent.outcome for intent in session.scalars(select(Intent))]
+    assert submission not in f"{refusal} {outcomes}"
 
 
 def test_what_was_approved_on_the_platform_is_not_paid_again(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):

@@ -67,11 +67,31 @@ def test_what_isnt_possible_is_said_in_words(run, client):
     assert client.get("/nothing").status_code == 404
 
 
-def test_no_free_place_is_said_and_the_list_is_empty(run, client):
+def test_no_free_place_is_said_and_nobody_new_can_take_part(run, client):
     for n in range(6):
         run.take(f"person-{n}")
     assert "every place is taken" in client.post("/take", data={"posting": run.posting, "participant": "late"}).text
-    assert "No place is open at the moment" in client.get("/").text
+    assert client.get("/", headers=JSON).json["places"] == []
+    page = client.get("/").text
+    assert "Every place is taken at the moment" in page
+    assert "Take part</button>" not in page
+
+
+def test_who_closed_the_window_finds_the_way_back_though_every_place_is_taken(run, client):
+    taken = [run.take(f"person-{n}") for n in range(6)]
+    assert 'action="/continue"' in client.get("/").text
+    reply = client.post("/continue", data={"posting": run.posting, "participant": "person-3"})
+    assert (reply.status_code, reply.headers["Location"]) == (303, run.platform.arrival_url_for(taken[3]))
+
+
+def test_going_on_takes_no_new_place(run, client):
+    reply = client.post("/continue", data={"posting": run.posting, "participant": "nobody"})
+    assert reply.status_code == 409
+    assert "no place under this name" in reply.text
+    run.take("ann")
+    run.platform.give_back(run.submissions["ann"])
+    assert client.post("/continue", data={"posting": run.posting, "participant": "ann"}).status_code == 409
+    assert [place.free for place in run.platform.open_places()] == [6]
 
 
 def test_names_come_back_escaped(run, client):

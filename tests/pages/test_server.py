@@ -221,3 +221,23 @@ def test_a_previews_link_leads_to_a_visit(run):
     link = json.loads(printed.stdout)["link"]
     assert link.partition("/preview")[2] == server.serving["link"].partition("/preview")[2]
     assert (run.study.rehearsal("preview") / "study.db").exists()
+
+
+def test_previewing_a_plan_without_practice_is_one_clear_line(tmp_path):
+    from tests.tiny import fake_plan, write_study
+
+    study = write_study(tmp_path / "study")
+    fake_plan(study).model_copy(update={"practice": ()}).save(study.plan)
+    done = run_command("preview", str(study.folder), "--port", "0")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "there are no practice trials; run `crowd-imi plan" in done.stderr
+    assert not (study.rehearsal("preview") / "serving.json").exists()
+
+
+def test_serving_another_port_than_the_published_one_names_both(run, start):
+    # The tests' studies are posted with http://127.0.0.1/arrive, which is port 80.
+    server = start("--workers", "1")
+    server.stop()
+    [warning] = [line for line in server.log.read_text().splitlines() if "warning" in line]
+    assert "http://127.0.0.1," in warning
+    assert server.serving["pages"] in warning

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from crowd_imi import harvester
 from crowd_imi.cli import main
+from crowd_imi.harvester import Harvest
 from crowd_imi.study import Study
-from tests.tiny import fake_plan, write_pack, write_study
+from tests.tiny import STUDY_TOML, fake_plan, write_pack, write_study
 
 
 @pytest.fixture
@@ -57,3 +59,38 @@ def test_a_stale_plan_is_refused(study: Study, monkeypatch: pytest.MonkeyPatch, 
     fake_plan(study)
     assert run(monkeypatch, "publish", str(study.folder), "--yes") == 1
     assert "rendered anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["harvest", "serve"])
+def test_a_published_study_isnt_paid_or_served_by_another_study_file(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+):
+    folder = str(study.folder)
+    run(monkeypatch, "publish", folder, "--yes")
+    # The cap may be raised; a lower reward would make room below it for more than the platform's posting allows.
+    write_study(study.folder, STUDY_TOML.replace("cap = 5000", "cap = 6000").replace("reward = 150", "reward = 1"))
+    capsys.readouterr()
+    assert run(monkeypatch, command, folder) == 1
+    said = capsys.readouterr().err
+    assert "pay.reward was 150 and is 1." in said and "pay.cap" not in said
+
+
+def test_watching_goes_on_until_nothing_is_refused(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    folder = str(study.folder)
+    run(monkeypatch, "publish", folder, "--yes")
+    capsys.readouterr()
+    rounds = []
+
+    def harvest(*run: object) -> Harvest:
+        done = real(*run).model_copy(update={"complete": True, "refused": () if rounds else ("approve v: try again later",)})
+        rounds.append(done)
+        return done
+
+    real = harvester.harvest
+    monkeypatch.setattr(harvester, "harvest", harvest)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert run(monkeypatch, "harvest", folder, "--watch") == 0
+    assert len(rounds) == 2
+    assert "refused: approve v: try again later" in capsys.readouterr().out

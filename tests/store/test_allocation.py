@@ -7,6 +7,7 @@ from threading import Barrier
 import pytest
 from sqlalchemy import select
 
+from crowd_imi import allocation
 from crowd_imi.allocation import Arrival, arrive, arrive_for_preview, release_expired
 from crowd_imi.errors import Refused
 from crowd_imi.lifecycle import VisitState, move
@@ -101,6 +102,24 @@ def test_participants_who_come_at_once_never_hold_the_same_task(study, run):
     assert sorted(tasks) == list(range(1, TASKS + 1))
     assert results.count("study-full") == 3
     assert len(people(store)) == TASKS
+
+
+def test_who_is_let_in_while_the_same_place_is_being_refused_keeps_their_ids(study, run, monkeypatch):
+    store = run()
+    first, *_others = [arrive(store, study, arrival(f"person-{n}")) for n in range(TASKS)]
+    found = allocation.find_visit
+
+    def a_task_is_free_again_and_ann_gets_it(session, visit_id, **options):
+        before = found(session, visit_id, **options)
+        monkeypatch.setattr(allocation, "find_visit", found)
+        end(store, first, VisitState.DECLINED)
+        arrive(store, study, arrival("ann"))
+        return before
+
+    monkeypatch.setattr(allocation, "find_visit", a_task_is_free_again_and_ann_gets_it)
+    with pytest.raises(Refused, match="Every task"):
+        arrive(store, study, arrival("ann"))
+    assert people(store)["sub-ann"] in {visit.id for visit in all_visits(store)}
 
 
 def test_arriving_again_goes_on_with_the_same_task(study, run):

@@ -42,6 +42,21 @@ def test_a_database_of_another_version_is_refused_and_left_as_it_is(tmp_path):
         Store.open(*urls)
 
 
+def test_a_study_isnt_opened_without_its_peoples_ids(tmp_path):
+    urls = database_urls(tmp_path)
+    Store.create(*urls, StoreKind.STUDY, ABOUT).close()
+    engine = open_engine(urls[1])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE people_revision SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(StoreError, match=r"people\.db: this database has schema 9999"):
+        Store.open(*urls)
+    (tmp_path / "people.db").unlink()
+    with pytest.raises(StoreError, match=r"people\.db: the people's ids .* are missing; restore them"):
+        Store.open(*urls)
+    assert not (tmp_path / "people.db").exists()
+
+
 def test_a_store_is_made_once(tmp_path):
     urls = database_urls(tmp_path)
     Store.create(*urls, StoreKind.STUDY, ABOUT).close()
