@@ -2,7 +2,6 @@
 
 import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 
 from crowd_imi.errors import CrowdImiError
 from crowd_imi.pack import Pack
@@ -10,9 +9,7 @@ from crowd_imi.plan import load_plan
 from crowd_imi.progress import Track, silent
 from crowd_imi.records import Money, Record
 from crowd_imi.resources import resource
-from crowd_imi.study import ArmSection, Study, images_needed
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+from crowd_imi.study import ArmSection, Study, image_files, images_needed
 
 TEMPLATE_PAGE = "visit.html"
 """What a folder of hit_templates/ must hold to be a task's template."""
@@ -47,7 +44,7 @@ def look_at(study: Study, track: Track = silent) -> Readiness:
     """Everything that can be found out without doing the work itself."""
     file = study.file
     tasks = sum(file.task_count(arm) for arm in file.arms)
-    images = count_images(study.images)
+    images = sum(1 for _ in image_files(study.images))
     problems = [
         *_image_problems(study, images),
         *_model_problems(study, track),
@@ -67,11 +64,6 @@ def look_at(study: Study, track: Track = silent) -> Readiness:
         problems=tuple(problems),
         remarks=tuple(_remarks(study, tasks)),
     )
-
-
-def count_images(folder: Path) -> int:
-    """Image files in a folder and below it."""
-    return sum(1 for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _pay_per_hour(study: Study) -> Money:

@@ -21,6 +21,8 @@ SCHEMA = 1
 NULL = "null"
 """What null units are called in every table, so no model may be called so."""
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
 R = TypeVar("R", bound=Record)
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=60)]
@@ -334,6 +336,11 @@ def _section(model: type[R], raw: object) -> R | None:
         return model.model_validate(raw)
     except ValidationError:
         return None
+
+
+def image_files(folder: Path) -> Iterator[Path]:
+    """Image files in a folder and below it, in no particular order; whether one can be read shows when it is."""
+    return (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
 
 
 def images_needed(study: StudyFile) -> int:

@@ -2,8 +2,8 @@
 
     python docs/screenshots.py STUDY OUT
 
-Starts ``crowd-imi preview STUDY``, clicks through it with Chromium up to the third question, and writes OUT/trial.png (open to
-be answered) and OUT/feedback.png (answered). When STUDY has a report, OUT/report.png shows the top of it.
+Starts ``crowd-imi preview STUDY``, clicks through it with Chromium up to the third question, and writes OUT/trial.png, which
+waits to be answered, and OUT/report.png, the top of the report.
 """
 
 import argparse
@@ -33,19 +33,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make screenshots of a trial and of the report.")
     parser.add_argument("study", type=Path, metavar="STUDY", help="a study's folder, with a plan")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder for the pictures")
-    parser.add_argument("--report", type=Path, help="the report to picture; STUDY/report/report.html unless told otherwise")
+    parser.add_argument("--report", type=Path, help="the report to picture; STUDY's own, else its newest rehearsal's")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    report = chosen.report or chosen.study / "report" / "report.html"
+    report = chosen.report or newest_report(chosen.study)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         with preview(chosen.study) as link:
             picture_trial(browser, link, load_plan(chosen.study / "plan.json"), chosen.out)
-        if report.exists():
-            page = browser.new_page(viewport=REPORT_WINDOW)
-            page.goto(report.resolve().as_uri())
-            page.screenshot(path=chosen.out / "report.png")
+        page = browser.new_page(viewport=REPORT_WINDOW)
+        page.goto(report.resolve().as_uri())
+        page.screenshot(path=chosen.out / "report.png")
         browser.close()
+
+
+def newest_report(study: Path) -> Path:
+    """The study's report or, as in the demo, that of its newest rehearsal."""
+    own = study / "report" / "report.html"
+    reports = [own] if own.exists() else list(study.glob("rehearsals/*/report/report.html"))
+    if not reports:
+        sys.exit(f"{study}: there is no report yet; run crowd-imi report")
+    return max(reports, key=lambda report: report.stat().st_mtime)
 
 
 @contextmanager
@@ -67,7 +75,7 @@ def preview(study: Path) -> Iterator[str]:
 
 
 def picture_trial(browser: Browser, link: str, plan: Plan, out: Path) -> None:
-    """Click through to a main trial and picture it before and after the answer."""
+    """Click through to a main trial and picture it."""
     page = browser.new_page(viewport=WINDOW)
     with page.expect_response("**/api/visit") as reply:
         page.goto(link)
@@ -88,9 +96,6 @@ def picture_trial(browser: Browser, link: str, plan: Plan, out: Path) -> None:
         page.mouse.move(0, 0)
         page.screenshot(path=out / "trial.png")
         answer(page, plan, trial)
-        page.locator(".continue:enabled").wait_for()
-        page.mouse.move(0, 0)
-        page.screenshot(path=out / "feedback.png")
         page.locator(".continue:enabled").click()
     page.close()
 

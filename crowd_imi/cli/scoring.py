@@ -10,7 +10,7 @@ from crowd_imi.cli.run_folder import Rehearsal
 from crowd_imi.records import Record
 
 if TYPE_CHECKING:
-    from crowd_imi.scoring import Group, Scores
+    from crowd_imi.scoring import Scores
     from crowd_imi.store import Store
     from crowd_imi.study import Study
 
@@ -82,33 +82,10 @@ def _scored(study_folder: Path, rehearsal: str | None) -> "tuple[Study, Store, P
 
 
 def _show(output: Output, scores: "Scores") -> None:
-    from rich.table import Table
+    from crowd_imi.cli.group_table import group_table
 
-    title = "Mean of unit means [95 % bootstrap interval over units], chance is .5; all: nobody excluded"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in ("model", "references", "difficulty"):
-        table.add_column(column, overflow="fold")
-    for column in ("units", "valid", "excluded", "mean", "all"):
-        table.add_column(column, justify="right", overflow="fold")
-    for group in scores.groups:
-        table.add_row(*_cells(group))
-    output.say(table)
+    output.say(group_table(scores.groups))
     output.say("")
     if scores.unanswered:
         rest = " …" if len(scores.unanswered) > _NAMED else ""
         output.say(f"without a valid response: {len(scores.unanswered)} units: {', '.join(scores.unanswered[:_NAMED])}{rest}")
-
-
-def _cells(group: "Group") -> tuple[str, ...]:
-    from crowd_imi.scoring.wording import interval, model_name, share
-
-    return (
-        model_name(group.model),
-        group.condition,
-        group.difficulty.replace("_", " "),
-        str(group.units),
-        str(group.valid),
-        str(group.excluded),
-        f"{share(group.mean)} {interval(group.low, group.high)}".replace(" ", "\N{NO-BREAK SPACE}"),
-        share(group.mean_all),
-    )

@@ -50,7 +50,8 @@ def lay_out(study: StudyFile, arm: ArmSection, pack: Pack) -> Iterator[LaidOutTa
     """
     units = _usable_units(pack.manifest.arm(arm.id), arm)
     seed = study.study.seed
-    tasks = draw_tasks(len(units), arm.responses, study.tasks.trials, generator(seed, "tasks", arm.id))
+    null = [unit.unit.null for unit in units]
+    tasks = draw_tasks(len(units), arm.responses, study.tasks.trials, generator(seed, "tasks", arm.id), null)
     turns = take_turns(tasks, [len(unit.panels) for unit in units], generator(seed, "turns", arm.id))
 
     def picture(exemplar: Exemplar) -> Picture:

@@ -10,18 +10,20 @@ from crowd_imi.errors import DesignError
 Indices = NDArray[np.int64]
 
 
-def draw_tasks(units: int, responses: int, trials: int, rng: np.random.Generator) -> Indices:
+def draw_tasks(units: int, responses: int, trials: int, rng: np.random.Generator, null: Sequence[bool] | None = None) -> Indices:
     """Every unit exactly ``responses`` times, never twice in a task, in random company and order.
 
     Each task takes its units by systematic sampling in a fresh random order: a unit that is wanted ``w`` more times with
     ``t`` tasks to go gets in with probability ``w / t``. So nobody can be wanted more often than there are tasks left,
-    and the last task comes out even.
+    and the last task comes out even. Null units stand behind the others in that order, so every task has its share of
+    each, give or take one: criteria look at real units alone, and a task with few of them couldn't be passed.
 
     Args:
         units: number of units.
         responses: how often each is shown.
         trials: main trials of a task, at most ``units``.
         rng: where chance comes from.
+        null: which units are null units, shape (units,); none of them when it is left out.
 
     Returns:
         Unit indices, shape (units × responses / trials, trials).
@@ -36,9 +38,11 @@ def draw_tasks(units: int, responses: int, trials: int, rng: np.random.Generator
             f"{units} units × {responses} responses can't be cut into tasks of {trials} trials; change tasks.trials or responses"
         )
     wanted = np.full(units, responses, dtype=np.int64)
+    behind = np.zeros(units, dtype=np.bool_) if null is None else np.asarray(null, dtype=np.bool_)
     tasks = []
     for left in range(units * responses // trials, 0, -1):
         order = rng.permutation(units)
+        order = order[np.argsort(behind[order], kind="stable")]
         marks = rng.integers(left) + left * np.arange(trials)
         chosen = order[np.searchsorted(np.cumsum(wanted[order]), marks, side="right")]
         wanted[chosen] -= 1

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crowd_imi.errors import FactoryError, VisionError
+from crowd_imi.study import image_files
 from crowd_imi.vision.preprocess import Pixels, read_image
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,7 @@ def find_images(folder: Path, size: int, needed: int) -> ImageFiles:
     """
     if not folder.is_dir():
         raise FactoryError(f"{folder}: there is no folder of images here; correct images.folder")
-    names = sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
+    names = sorted(path.relative_to(folder).as_posix() for path in image_files(folder))
     check_count(folder, len(names), 0, needed)
     return ImageFiles(folder, tuple(names), size)
 

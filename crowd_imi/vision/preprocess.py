@@ -68,15 +68,24 @@ def to_input(pixels: Pixels, model: LoadedModel) -> Tensor:
     Returns:
         Shape (n, 3, input_size, input_size), on the model's device.
     """
-    images = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(model.device).permute(0, 3, 1, 2).float() / 255
-    return normalise(images, model)
+    return normalise(as_tensor(pixels, model), model)
+
+
+def as_tensor(pixels: Pixels, model: LoadedModel) -> Tensor:
+    """Stored images with values in 0–1, shape (n, 3, height, width), on the model's device."""
+    return torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(model.device).permute(0, 3, 1, 2).float() / 255
 
 
 def normalise(images: Tensor, model: LoadedModel) -> Tensor:
-    """Images with values in 0–1, scaled to the model's input size and normalised; differentiable."""
+    """Images with values in 0–1, scaled to the model's input size and standardised; differentiable."""
     size = (model.input_size, model.input_size)
     if images.shape[2:] != size:
         images = functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+    return standardise(images, model)
+
+
+def standardise(images: Tensor, model: LoadedModel) -> Tensor:
+    """Images with values in 0–1, less the model's mean and by its deviation, whatever their size; differentiable."""
     mean = torch.tensor(model.mean, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(model.std, device=images.device).view(1, 3, 1, 1)
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -69,3 +69,11 @@ def test_every_pair_of_units_meets_about_equally_often():
 def test_what_cannot_come_out_even_is_refused(units, responses, trials, says):
     with pytest.raises(DesignError, match=says):
         draw_tasks(units, responses, trials, generator(1, "tasks"))
+
+
+@given(seed=st.integers(0, 10_000))
+def test_every_task_has_its_share_of_null_units(seed):
+    # 24 of 48 units are null units, so a task of 16 has 8 of them, give or take one.
+    tasks = draw_tasks(48, 10, 16, generator(seed, "tasks"), [False] * 24 + [True] * 24)
+    assert set((tasks >= 24).sum(1)) <= {7, 8, 9}
+    assert set(np.bincount(tasks.ravel())) == {10}

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def test_a_published_study_isnt_paid_or_served_by_another_study_file(
     # The cap may be raised; a lower reward would make room below it for more than the platform's posting allows.
     write_study(study.folder, STUDY_TOML.replace("cap = 5000", "cap = 6000").replace("reward = 150", "reward = 1"))
     capsys.readouterr()
+    monkeypatch.setattr("crowd_imi.cli.pages._serve", lambda *_: sys.exit(0))
     assert run(monkeypatch, command, folder) == 1
     said = capsys.readouterr().err
     assert "pay.reward was 150 and is 1." in said and "pay.cap" not in said

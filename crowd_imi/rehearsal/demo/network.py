@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
-from torch import Tensor
 from torch.nn import functional
 
 from crowd_imi.files import write_atomically
@@ -19,7 +18,7 @@ from crowd_imi.rehearsal.demo.photographs import DemoImages, LabelledImages, Pix
 from crowd_imi.seeds import generator, seed_for
 from crowd_imi.study import ModelSection
 from crowd_imi.vision.models import LoadedModel, load_model
-from crowd_imi.vision.preprocess import to_input
+from crowd_imi.vision.preprocess import as_tensor, standardise, to_input
 
 ARCHITECTURE = "resnet10t"
 LEARNING_RATE = 3e-3
@@ -98,19 +97,12 @@ def section(classes: int, input_size: int, checkpoint: Path | None = None) -> Mo
 
 
 def _step(model: LoadedModel, pixels: Pixels, labels: NDArray[np.int64], optimiser: torch.optim.Optimizer) -> None:
-    inputs = _normalised(pixels, model).contiguous(memory_format=torch.channels_last)
+    # At the crop's own size: a small crop is a smaller view, not a coarser one.
+    inputs = standardise(as_tensor(pixels, model), model)
     loss = functional.cross_entropy(model.module(inputs), torch.from_numpy(labels).to(model.device))
     optimiser.zero_grad()
     torch.autograd.backward(loss)
     optimiser.step()
-
-
-def _normalised(pixels: Pixels, model: LoadedModel) -> Tensor:
-    """As ``to_input``, but at the crop's own size: a small crop is a smaller view, not a coarser one."""
-    images = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(model.device).permute(0, 3, 1, 2).float() / 255
-    mean = torch.tensor(model.mean, device=model.device).view(1, 3, 1, 1)
-    std = torch.tensor(model.std, device=model.device).view(1, 3, 1, 1)
-    return (images - mean) / std
 
 
 def _batches(

@@ -13,12 +13,12 @@ from crowd_imi.factory.gallery import write_gallery
 from crowd_imi.factory.render import render
 from crowd_imi.files import write_atomically
 from crowd_imi.progress import Track, silent
-from crowd_imi.records import Condition, Difficulty, Record
 from crowd_imi.rehearsal.demo.network import PHASES, Phase, Training, train
 from crowd_imi.rehearsal.demo.photographs import DemoImages, write_images
+from crowd_imi.rehearsal.demo.records import NOTE, Demo
 from crowd_imi.rehearsal.records import Cast
 from crowd_imi.rehearsal.run import finished, rehearse
-from crowd_imi.scoring.mis import Group, Scores, score
+from crowd_imi.scoring.mis import Group, score
 from crowd_imi.scoring.report import write_report
 from crowd_imi.scoring.tables import write
 from crowd_imi.store import Store
@@ -29,69 +29,26 @@ from crowd_imi.study_templates import TemplateName, template
 NAME = "demo"
 """The rehearsal's name: the demo's participants are simulated."""
 
-NOTE = (
-    "This is the demo: a tiny network, crops of 64 pixels and simulated participants. "
-    "Its figures can't be compared with published ones."
-)
-
-
-class DemoGroup(Record):
-    """One row of the demo's result."""
-
-    model: str
-    condition: Condition
-    difficulty: Difficulty
-    units: int
-    valid: int
-    """Submissions that count."""
-    excluded: int
-    mean: float | None
-    """Mean of the units' proportions correct."""
-    low: float | None
-    """Lower end of its 95 % bootstrap interval over units."""
-    high: float | None
-
-
-class Demo(Record):
-    """What ``crowd-imi demo`` made, and where it lies."""
-
-    study: Path
-    report: Path
-    units_csv: Path
-    models_csv: Path
-    gallery: Path
-    seed: int
-    seconds: float
-    """Wall time of the whole chain."""
-    steps: dict[str, float]
-    """Wall time of each step, in seconds."""
-    training_accuracy: float
-    """On the photographs' regions that the network was trained on."""
-    held_out_accuracy: float
-    """On regions that it has never seen."""
-    participants: int
-    mismatches: tuple[str, ...]
-    """Troublemakers who didn't end as they should; empty when all is well."""
-    groups: tuple[DemoGroup, ...]
-
 
 class _Stopwatch:
     """Tells which step runs, and keeps how long each took."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
+        self._begin = time.monotonic()
         self.steps: dict[str, float] = {}
 
-    def __call__(self, name: str, what: str) -> "_Stopwatch":
-        self._name = name
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return round(time.monotonic() - self._begin, 1)
+
+    @contextmanager
+    def __call__(self, name: str, what: str) -> Iterator[None]:
         self._say(what)
-        return self
-
-    def __enter__(self) -> None:
-        self._begin = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.steps[self._name] = round(time.monotonic() - self._begin, 1)
+        begin = time.monotonic()
+        yield
+        self.steps[name] = round(time.monotonic() - begin, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,44 +81,40 @@ def run_demo(
     Raises:
         StudyError: the folder holds another study, or this one with another seed.
     """
-    begin = time.monotonic()
     step = _Stopwatch(say)
     scale = scale or full_scale()
     study = begin_study(folder, seed, scale.toml)
-    with step("train", "1/6  training a small network on real photographs"):
+    with step("train", "1/5  training a small network on real photographs"):
         images = write_images(study.images, seed)
         training = trained(images, study, seed, track, scale.phases)
     say(
         f"     {training.classes} photographs; accuracy {training.training_accuracy:.2f} on the regions it learned from, "
         f"{training.held_out_accuracy:.2f} on others"
     )
-    with step("render", "2/6  rendering the stimuli of its units"):
+    with step("render", "2/5  rendering the stimuli of its units"):
         render(study, track)
         gallery = write_gallery(study)
-    with step("plan", "3/6  laying out tasks and minting sprites"):
+    with step("plan", "3/5  laying out tasks and minting sprites"):
         plan = make_plan(study, track)
-    with step("rehearse", "4/6  simulated participants take part through the real pages"):
-        rehearsal = finished(study, NAME, plan, seed)
-        if rehearsal is None:
-            rehearsal = rehearse(study, NAME, participants=scale.cast, seed=seed, track=track)
-    with step("score", "5/6  scoring"):
-        scores, files = _score(study)
-    with step("report", "6/6  writing the report"):
-        report = _report(study, scores)
+    with step("rehearse", "4/5  simulated participants take part through the real pages"):
+        earlier = finished(study, NAME, plan, seed)
+        rehearsal = earlier or rehearse(study, NAME, participants=scale.cast, seed=seed, track=track)
+    with step("report", "5/5  scoring and writing the report"):
+        report, tables, groups = _reported(study)
     return Demo(
         study=folder,
         report=report,
-        units_csv=files[0],
-        models_csv=files[1],
+        units_csv=tables[0],
+        models_csv=tables[1],
         gallery=gallery,
         seed=seed,
-        seconds=round(time.monotonic() - begin, 1),
+        seconds=step.seconds,
         steps=step.steps,
         training_accuracy=training.training_accuracy,
         held_out_accuracy=training.held_out_accuracy,
         participants=rehearsal.participants,
         mismatches=rehearsal.mismatches,
-        groups=tuple(_row(group) for group in scores.groups),
+        groups=groups,
     )
 
 
@@ -182,33 +135,20 @@ def begin_study(folder: Path, seed: int, toml: str) -> Study:
 def trained(images: DemoImages, study: Study, seed: int, track: Track = silent, phases: tuple[Phase, ...] = PHASES) -> Training:
     """The trained network's figures; it is trained unless its checkpoint is there already."""
     folder = study.folder / "network"
-    note = folder / "training.json"
-    if note.exists():
+    checkpoint, note = folder / "trained.safetensors", folder / "training.json"
+    if checkpoint.exists() and note.exists():
         return Training.model_validate_json(note.read_bytes())
-    training = train(images, folder / "trained.safetensors", seed, track, phases=phases)
+    training = train(images, checkpoint, seed, track, phases=phases)
     write_atomically(note, training.model_dump_json(indent=1).encode() + b"\n")
     return training
 
 
-def _score(study: Study) -> tuple[Scores, tuple[Path, Path]]:
-    with _opened(study) as store:
-        scores = score(study, store)
-    return scores, write(scores, study.rehearsal(NAME) / "report")
-
-
-def _report(study: Study, scores: Scores) -> Path:
-    with _opened(study) as store:
-        return write_report(study, store, scores, study.rehearsal(NAME) / "report", note=NOTE)
-
-
-@contextmanager
-def _opened(study: Study) -> Iterator[Store]:
-    store = Store.open(*database_urls(study.rehearsal(NAME)))
+def _reported(study: Study) -> tuple[Path, tuple[Path, Path], tuple[Group, ...]]:
+    """The report, units.csv and models.csv, and what they say of each group."""
+    folder = study.rehearsal(NAME)
+    store = Store.open(*database_urls(folder))
     try:
-        yield store
+        scores = score(study, store)
+        return write_report(study, store, scores, folder / "report", note=NOTE), write(scores, folder / "report"), scores.groups
     finally:
         store.close()
-
-
-def _row(group: Group) -> DemoGroup:
-    return DemoGroup(**group.model_dump(include=set(DemoGroup.model_fields)))

@@ -1,0 +1,34 @@
+"""The table that ``score`` and ``demo`` print: a row per group of units."""
+
+from collections.abc import Iterable
+
+from rich.table import Table
+
+from crowd_imi.scoring import Group
+from crowd_imi.scoring.wording import interval, model_name, share
+
+
+def group_table(groups: Iterable[Group]) -> Table:
+    """Units, submissions and mean proportion correct of each group."""
+    title = "Mean of unit means [95 % bootstrap interval over units], chance is .5; all: nobody excluded"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("model", "references", "difficulty"):
+        table.add_column(column, overflow="fold")
+    for column in ("units", "valid", "excluded", "mean", "all"):
+        table.add_column(column, justify="right", overflow="fold")
+    for group in groups:
+        table.add_row(*_cells(group))
+    return table
+
+
+def _cells(group: Group) -> tuple[str, ...]:
+    return (
+        model_name(group.model),
+        group.condition,
+        group.difficulty.replace("_", " "),
+        str(group.units),
+        str(group.valid),
+        str(group.excluded),
+        f"{share(group.mean)} {interval(group.low, group.high)}".replace(" ", "\N{NO-BREAK SPACE}"),
+        share(group.mean_all),
+    )
