@@ -127,6 +127,8 @@ def test_whoever_stops_reading_ends_the_command_quietly(tmp_path):
 
 def test_interrupting_a_command_says_how_to_go_on(tmp_path):
     code = (
+        # Whoever runs the tests in the background may have told their children to ignore it.
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, time, typer\nfrom crowd_imi.cli.app import app\n"
         "@app.command()\ndef wait() -> None:\n    print('waiting', flush=True)\n    time.sleep(60)\n"
         "app(['wait'])"
