@@ -33,5 +33,10 @@ def _written(path: Path, content: bytes, mode: int) -> Iterator[Path]:
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         yield temporary
+    except OSError as error:
+        # Writing and fsync don't say where; people who have to make room want to know.
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

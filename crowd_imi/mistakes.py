@@ -33,8 +33,18 @@ def mistakes(model: type[Record], raw: object) -> Iterator[str]:
         model.model_validate(raw)
     except ValidationError as error:
         schema = _schema(model)
-        for problem in error.errors(include_url=False):
-            yield _describe(problem, schema)
+        problems = error.errors(include_url=False)
+        for problem in problems:
+            if not _counts_only_right_items(problem, problems):
+                yield _describe(problem, schema)
+
+
+def _counts_only_right_items(problem: ErrorDetails, problems: Iterable[ErrorDetails]) -> bool:
+    """Whether a list is called too short because its items are wrong, each of which is reported by itself."""
+    where = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        len(other["loc"]) > len(where) and other["loc"][: len(where)] == where for other in problems
+    )
 
 
 @cache

@@ -41,3 +41,9 @@ def test_values_are_shown_as_toml_writes_them_and_cut_when_long():
     assert written(["a", 1]) == '["a", 1]'
     assert written({"a": 1}) == "{…}"
     assert len(written("x" * 500)) < 62
+
+
+def test_a_list_whose_every_item_is_wrong_is_not_called_too_short_as_well():
+    arm = {"model": "net", "condition": "natura", "units": 3}
+    found = list(mistakes(StudyFile, {**whole, "arms": [arm]}))
+    assert [line.split(" ")[0] for line in found] == ["arms[0].condition"]

@@ -72,9 +72,10 @@ def _advice(error: OSError) -> str:
 
 
 def _database_failure(error: Exception) -> Iterator[str]:
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DatabaseError, OperationalError
 
-    if isinstance(error, OperationalError):
+    # A file that is no database is a plain DatabaseError; its other children (a broken constraint, wrong SQL) are ours.
+    if isinstance(error, OperationalError) or type(error) is DatabaseError:
         yield f"the database can't be used: {error.orig}; check the disk and who else uses it, then run the same command again"
 
 

@@ -59,7 +59,8 @@ def render(study: StudyFolder, as_json: Json = False) -> None:
     for arm, count in units.items():
         output.say(f"{arm}: {count} units")
     path = loaded.pack / "manifest.json"
-    output.say(f"{len(manifest.sources)} images from {manifest.image_count} usable ones in {path}")
+    unreadable = f" ({len(manifest.unreadable)} can't be read)" if manifest.unreadable else ""
+    output.say(f"{len(manifest.sources)} images from {manifest.image_count} usable ones{unreadable} in {path}")
     output.result(
         Rendered(
             manifest=path,

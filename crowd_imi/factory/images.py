@@ -1,6 +1,7 @@
 """The natural images: which files there are, and which can be used."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,9 @@ def read_images(images: ImageFiles) -> Iterator[ReadImage]:
     """Read files one by one; one that can't be read comes with ``pixels`` None, and the rest goes on."""
     for name in images.names:
         path = images.folder / name
+        if (shown := _as_text(name)) != name:
+            yield ReadImage(shown, "", None)
+            continue
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError:
@@ -70,6 +74,11 @@ def read_images(images: ImageFiles) -> Iterator[ReadImage]:
             yield ReadImage(name, digest, read_image(path, images.size))
         except VisionError:
             yield ReadImage(name, digest, None)
+
+
+def _as_text(name: str) -> str:
+    """A file's name as it can be written down; a manifest can't hold bytes that are no UTF-8, so these are spelt out."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def image_key(pixels: Pixels) -> str:

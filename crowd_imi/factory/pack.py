@@ -50,10 +50,15 @@ class PackWriter:
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest, then take out images of an earlier render that it doesn't name."""
-        write_atomically(self.folder / "manifest.json", manifest.model_dump_json(indent=1).encode() + b"\n")
+        write_atomically(self.folder / "manifest.json", manifest_bytes(manifest))
         for path in (self.folder / "images").glob("*/*.png"):
             if path.stem not in manifest.sources:
                 path.unlink()
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """What stands in ``manifest.json``."""
+    return manifest.model_dump_json(indent=1).encode() + b"\n"
 
 
 class Kept:

@@ -5,8 +5,9 @@ import platform
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 
+from crowd_imi.errors import FactoryError
 from crowd_imi.factory.images import find_images
-from crowd_imi.factory.pack import PackWriter
+from crowd_imi.factory.pack import PackWriter, manifest_bytes
 from crowd_imi.factory.panels import PanelMaker
 from crowd_imi.factory.record import Recording
 from crowd_imi.factory.sample import Sample, draw_sample
@@ -27,7 +28,7 @@ def render(study: Study, track: Track = silent) -> Manifest:
 
     Raises:
         VisionError: a model, its weights or its layers can't be used.
-        FactoryError: images or usable units are too few.
+        FactoryError: images or usable units are too few, or the study has begun with another pack.
     """
     images = find_images(study.images, study.file.panels.image_size, images_needed(study.file))
     writer = PackWriter(study.pack)
@@ -43,8 +44,19 @@ def render(study: Study, track: Track = silent) -> Manifest:
                 made.arms[arm.id] = maker.arm_pack(arm, track)
     _warn(study, made.recordings[0])
     manifest = _manifest(study, made, writer)
+    _refuse_to_change(study, manifest)
     writer.finish(manifest)
     return manifest
+
+
+def _refuse_to_change(study: Study, manifest: Manifest) -> None:
+    """Answers are about the pack's panels: once there is a store, the pack stays as it is."""
+    path = study.pack / "manifest.json"
+    if study.database.exists() and path.exists() and path.read_bytes() != manifest_bytes(manifest):
+        raise FactoryError(
+            f"{path}: this study has begun ({study.database.name} is there), and study.toml, the images or installed libraries "
+            "have changed since; put them back, or begin a new study in another folder"
+        )
 
 
 @dataclass

@@ -114,6 +114,7 @@ class _Judge:
             check_count(self.images.folder, usable, len(self.images.names) - usable, images_needed(self.study.file))
             for unit, column in zip(drawn, self.recording.columns.T, strict=True):
                 yield unit, column, flaw(np.sort(column), panels.batches, self.difficulties)
+            count *= 2  # where most units are of no use, a pass over all images for a few more each would never end
 
 
 def _example(failed: dict[int, list[tuple[Unit, str]]]) -> str:

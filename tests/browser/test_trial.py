@@ -22,6 +22,20 @@ def token(site: Site) -> str:
     return pass_practice(site, "looks")
 
 
+EDGES = """() => {
+    const edges = [...document.querySelectorAll('.trial canvas, .trial button, .trial .question')]
+        .map(element => element.getBoundingClientRect());
+    const root = document.documentElement;
+    return {
+        count: edges.length,
+        left: Math.min(...edges.map(e => e.left)), top: Math.min(...edges.map(e => e.top)),
+        right: Math.max(...edges.map(e => e.right)), bottom: Math.max(...edges.map(e => e.bottom)),
+        scrolls: root.scrollHeight > root.clientHeight || root.scrollWidth > root.clientWidth,
+    };
+}"""
+"""Where the outermost parts of the trial end, in CSS pixels."""
+
+
 def open_trial(page: Page, site: Site, token: str) -> None:
     page.goto(f"{site.pages}/visit#{token}")
     page.get_by_role("button", name="Start").click()
@@ -34,17 +48,9 @@ def test_the_whole_trial_is_visible_without_scrolling(site: Site, window: Window
     for width, height in WINDOWS:
         page.set_viewport_size({"width": width, "height": height})
         page.wait_for_function(f"innerWidth === {width} && innerHeight === {height}")
-        seen = page.evaluate("""() => {
-            const edges = [...document.querySelectorAll('.trial canvas, .trial button, .trial .question')]
-                .map(element => element.getBoundingClientRect());
-            const root = document.documentElement;
-            return {
-                count: edges.length,
-                left: Math.min(...edges.map(e => e.left)), top: Math.min(...edges.map(e => e.top)),
-                right: Math.max(...edges.map(e => e.right)), bottom: Math.max(...edges.map(e => e.bottom)),
-                scrolls: root.scrollHeight > root.clientHeight || root.scrollWidth > root.clientWidth,
-            };
-        }""")
+        # The page lays itself out anew in a resize event, which may come after the window has its size.
+        page.wait_for_function(f"({EDGES})().bottom <= {height} && ({EDGES})().right <= {width}", timeout=20_000)
+        seen = page.evaluate(EDGES)
         assert seen["count"] == 20 + 7 + 1
         assert seen["left"] >= 0 and seen["top"] >= 0 and seen["right"] <= width and seen["bottom"] <= height, (width, height)
         assert not seen["scrolls"], (width, height)

@@ -111,6 +111,15 @@ def test_a_full_disk_under_the_database_is_one_line():
     ]
 
 
+def test_a_database_that_is_none_is_one_line():
+    from sqlalchemy.exc import DatabaseError, IntegrityError
+
+    assert list(failure(DatabaseError("PRAGMA", {}, Exception("file is not a database")))) == [
+        "the database can't be used: file is not a database; check the disk and who else uses it, then run the same command again"
+    ]
+    assert list(failure(IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed")))) == []
+
+
 def test_a_mistake_in_this_package_keeps_its_traceback():
     assert list(failure(KeyError("x"))) == []
     assert isinstance(ending_with(KeyError("x")).exception, KeyError)

@@ -22,6 +22,12 @@ def test_render_prints_one_document(run, rendered):
     assert document["units"] == {"net-natural-easy": 9, "net-natural-very_hard": 6, "net-synthetic-easy": 3}
 
 
+def test_render_names_and_counts_what_cannot_be_read(rendered):
+    said = CliRunner().invoke(app, ["render", str(rendered.folder)]).stdout
+    assert f"left out, as it can't be read: {rendered.images / 'broken.png'}\n" in said
+    assert "from 130 usable ones (1 can't be read) in" in said
+
+
 def test_gallery_prints_where_the_page_is(run, rendered):
     assert run("gallery", rendered.folder, "--json") == {"gallery": str(rendered.pack / "gallery.html")}
 

@@ -1,3 +1,6 @@
+import os
+import sys
+
 import pytest
 
 from crowd_imi.errors import FactoryError
@@ -27,3 +30,11 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(tmp_path):
     (tmp_path / "001.png").write_bytes(b"broken")
     read = list(read_images(find_images(tmp_path, 32, 3)))
     assert [image.pixels is None for image in read] == [False, True, False]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
+def test_an_image_whose_name_is_no_text_is_named_and_does_not_stop_the_others(tmp_path):
+    write_pictures(tmp_path, 2)
+    (tmp_path / "001.png").rename(tmp_path / os.fsdecode(b"b\xffd.png"))
+    read = list(read_images(find_images(tmp_path, 32, 2)))
+    assert [(image.name, image.pixels is None) for image in read] == [("000.png", False), ("b\\xffd.png", True)]

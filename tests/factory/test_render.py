@@ -1,4 +1,5 @@
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 
 from crowd_imi.errors import FactoryError, PackError
-from crowd_imi.factory import panels
+from crowd_imi.factory import panels, sample
 from crowd_imi.factory.gallery import write_gallery
 from crowd_imi.factory.images import find_images
 from crowd_imi.factory.record import activations
@@ -176,3 +177,30 @@ def test_the_gallery_shows_every_unit_and_only_images_of_the_pack(rendered, pack
     assert shown and all((rendered.pack / path).exists() for path in shown)
     # 9 + 6 + 3 units of 2 panels of 20 images.
     assert page.count("<img ") == 18 * 2 * 20
+
+
+def test_the_more_units_are_of_no_use_the_more_a_pass_records(rendered, monkeypatch):
+    recorded = []
+
+    def counting(model, layers, units, images, track):
+        recorded.append(len(units))
+        return sample.Recording(images.names, images.names, (), (), "", np.zeros((len(images.names), len(units)), np.float32))
+
+    monkeypatch.setattr(sample, "record", counting)
+    images = find_images(rendered.images, 32, 120)
+    with pytest.raises(FactoryError, match="only 0 of all channels can be asked about"):
+        draw_sample(rendered, "net", images)
+    assert all(later == 2 * earlier for earlier, later in pairwise(recorded[:-1])) and len(recorded) > 2
+
+
+def test_the_pack_of_a_study_that_has_begun_stays_as_it_is(rendered, tmp_path):
+    shutil.copytree(rendered.folder, tmp_path / "study")
+    toml = tmp_path / "study" / "study.toml"
+    study = load_study(toml.parent)
+    study.database.touch()
+    before = Pack(study.pack).digest
+    render(study)
+    toml.write_text(toml.read_text().replace("seed = 3", "seed = 4"))
+    with pytest.raises(FactoryError, match="this study has begun"):
+        render(load_study(toml.parent))
+    assert Pack(study.pack).digest == before and list(Pack(study.pack).damage()) == []
