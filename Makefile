@@ -1,12 +1,13 @@
 # make install   everything into .venv, and what Debian lacks when you are root
 # make demo      install, then the whole chain on the embedded example
 # make test      install, then everything that decides whether a change lands
+# make soak      the kill tests in full size
 # make docs      write the generated pages of docs/reference anew
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install system demo test lint docs clean
+.PHONY: help install system demo test soak lint docs clean
 
 PYTHON ?=
 VENV := .venv
@@ -40,9 +41,14 @@ lint: install
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# In the order of folders: the slow acceptance tests begin first, and no worker waits for one at the end.
 test: lint
 	@echo "==> pytest"
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+soak: install
+	@echo "==> pytest, the kill and soak tests in full size"
+	@$(BIN)/pytest -m soak --timeout 3600
 
 docs: install
 	@$(BIN)/python docs/generate.py

@@ -8,19 +8,21 @@ import secrets
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import ColumnElement, and_, exists, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import Refused
 from crowd_imi.keys import keyed_hash, lab_key, participant_hash
-from crowd_imi.lifecycle import UNDER_WAY, Payment, VisitState, move
+from crowd_imi.lifecycle import PAYABLE, UNDER_WAY, Payment, VisitState, move
 from crowd_imi.seeds import generator
 from crowd_imi.store import Store, StoreKind
+from crowd_imi.store.money import bonus_spending, current_cap, current_price
 from crowd_imi.store.people import Ids, forget_visit, remember
+from crowd_imi.store.submissions import count_payable
 from crowd_imi.store.tables import Event, Posting, Task, Visit
 from crowd_imi.store.transactions import transact
-from crowd_imi.store.visits import find_visit, visit_of_participant
+from crowd_imi.store.visits import find_visit, finished_at, has_answered_all, visit_of_participant
 from crowd_imi.study import Study
 
 S = VisitState
@@ -62,7 +64,9 @@ def arrive(store: Store, study: Study, arrival: Arrival) -> Visit:
         visit = visit_of_participant(session, participant)
         if visit is not None:
             return _resume(session, visit, visit_id, arrival.now)
-        chances = _chances(store, study, "arrival", participant)
+        _require_money(session, study, arrival.posting_id)
+        # In a rehearsal by the number of the arrival, which is the same on every platform.
+        chances = _chances(store, study, "arrival", session.scalar(select(func.count()).select_from(Visit)) or 0)
         task = _choose_task(session, study.file.tasks.max_attempts, chances)
         visit = _new_visit(visit_id, task.id, chances, arrival.now)
         visit.participant, visit.posting_id = participant, arrival.posting_id
@@ -102,21 +106,54 @@ def arrive_for_preview(store: Store, study: Study, now: int) -> Visit:
 
 
 def release_expired(session: Session, visit_minutes: int, now: int) -> tuple[str, ...]:
-    """Time out the visits that are under way for longer than ``visit_minutes``, so that their tasks are open again.
+    """End the visits that are under way for longer than ``visit_minutes``, so that their tasks are open again.
+
+    Whoever answered every question has submitted, in time or late, also without pressing the last button.
 
     Returns:
-        Their ids.
+        The ids of those that are timed out now.
     """
-    query = (
-        select(Visit)
-        .where(Visit.state.in_(sorted(UNDER_WAY)), Visit.arrived_at < now - visit_minutes * 60_000)
-        .order_by(Visit.id)
-        .with_for_update(skip_locked=True)
-    )
-    expired = session.scalars(query).all()
-    for visit in expired:
+    too_long = and_(Visit.state.in_(sorted(UNDER_WAY)), Visit.arrived_at < now - visit_minutes * 60_000)
+    finished_late = and_(Visit.state == S.TIMED_OUT.value, has_answered_all())
+    query = select(Visit).where(or_(too_long, finished_late)).order_by(Visit.id).with_for_update(skip_locked=True)
+    return tuple(visit.id for visit in session.scalars(query).all() if time_out(session, visit, now))
+
+
+def time_out(session: Session, visit: Visit, now: int) -> bool:
+    """End a visit whose time is over: it is submitted with its last answer if nothing is missing, else timed out.
+
+    Args:
+        session: in a transaction that writes.
+        visit: under way, or timed out before and finished since.
+        now: milliseconds since 1970.
+
+    Returns:
+        Whether it is timed out.
+    """
+    finished = finished_at(session, visit.id)
+    if finished is None:
         move(visit, S.TIMED_OUT, now)
-    return tuple(visit.id for visit in expired)
+        return True
+    hand_in(session, visit, finished)
+    return False
+
+
+def hand_in(session: Session, visit: Visit, at: int) -> None:
+    """Submit a visit that answered everything; a late one gets its task back unless somebody else has it.
+
+    Args:
+        session: in a transaction that writes.
+        visit: at its trials, or left since.
+        at: when it was submitted, milliseconds since 1970.
+
+    Raises:
+        Refused: its state doesn't allow it.
+    """
+    late = visit.state in {S.TIMED_OUT, S.RETURNED}
+    move(visit, S.SUBMITTED, at)
+    visit.submitted_at = at
+    if late:
+        retake_task(session, visit)
 
 
 def hash_key(store: Store, study: Study) -> bytes:
@@ -157,6 +194,23 @@ def _resume(session: Session, visit: Visit, visit_id: str, now: int) -> Visit:
 def has_ended(visit: Visit) -> bool:
     """Whether a visit was left before its first trial: whoever was at the trials may still finish."""
     return visit.state in {S.TIMED_OUT, S.RETURNED} and visit.practised_at is None
+
+
+def _require_money(session: Session, study: Study, posting_id: str) -> None:
+    """Let nobody begin who couldn't be paid; late ones don't stand in the way, as they are paid from what is left.
+
+    Harvests offer no more places than the cap allows. The cap may be lowered since, or places added by hand.
+    """
+    # On PostgreSQL, where transactions run side by side, arrivals count one after the other.
+    session.get(Posting, posting_id, with_for_update={"key_share": True})
+    payable = count_payable(session, PAYABLE, in_time_only=True)
+    pay = study.file.pay
+    if (payable + 1) * current_price(session, pay.reward) > current_cap(session, pay.cap) - bonus_spending(session):
+        raise Refused(
+            "All the money of this study is promised to others. Please give your place back; you lose nothing by it.",
+            409,
+            "study-full",
+        )
 
 
 def _choose_task(session: Session, max_attempts: int, chances: np.random.Generator) -> Task:

@@ -9,16 +9,30 @@
     ├── StoreError          a database of another schema, of another kind, or in use
     │   └── Refused         what a visit asks for isn't possible in its state
     ├── PlatformError       what a platform said no to
+    │   ├── BadLink         an arrival link without the platform's ids
+    │   │   └── PreviewOnly a look at a task that wasn't accepted yet
+    │   ├── NoPlace         an arrival when no place is free
+    │   ├── UnknownSubmission a submission that the platform doesn't know, or that is somebody else's
+    │   └── Unreachable     a platform that gave no answer: what was asked may have been done or not
+    ├── InvitationError     a list of people that can't be invited as it is
     ├── LedgerError         money: somebody else spends, another currency
-    │   └── CapReached      paying this would go over the cap
+    │   ├── CapReached      paying this would go over the cap
+    │   └── Undecidable     whether a payment arrived can't be told yet: for a person to decide
     ├── PublishError        a study that can't be posted as it is
     ├── PagesError          the task pages can't be served
     ├── HarvestError        a submission that can't be handled
     ├── ScoringError        data that can't be scored
     └── RehearsalError      simulated participants who can't take part
 
-A message says which thing, what is wrong with it and what to do.
+A message says which thing, what is wrong with it and what to do; a command that it suggests is written by ``command``.
 """
+
+import shlex
+
+
+def command(*words: object) -> str:
+    """A command to suggest in a message, as a shell takes it: ``command("plan", folder)`` → ``crowd-imi plan 'my study'``."""
+    return shlex.join(["crowd-imi", *map(str, words)])
 
 
 class CrowdImiError(Exception):
@@ -68,12 +82,40 @@ class PlatformError(CrowdImiError):
     """A platform said no."""
 
 
+class BadLink(PlatformError):
+    """An arrival link lacks the platform's ids."""
+
+
+class PreviewOnly(BadLink):
+    """Somebody looks at a task on the platform without having accepted it."""
+
+
+class NoPlace(PlatformError):
+    """Somebody arrives with a good link, and no place is free, or the posting takes nobody at the moment."""
+
+
+class UnknownSubmission(PlatformError):
+    """The platform knows of no such submission, or it is somebody else's than was said."""
+
+
+class Unreachable(PlatformError):
+    """A platform gave no answer in a bounded number of tries: what was asked of it may have been done or not."""
+
+
+class InvitationError(CrowdImiError):
+    """A list of people can't be read, or they can't be invited to this study."""
+
+
 class LedgerError(CrowdImiError):
     """Money: somebody else spends at the moment, or another currency."""
 
 
 class CapReached(LedgerError):
     """Paying this would go over the cap; it is held until a person raises the cap."""
+
+
+class Undecidable(LedgerError):
+    """Whether a payment arrived can't be told yet; nothing is sent again before it can, or a person says so."""
 
 
 class PublishError(CrowdImiError):

@@ -18,7 +18,16 @@ _SHORTEST = 32
 
 
 def study_key(path: Path) -> bytes:
-    """The key at ``path``, made there when missing."""
+    """The key at ``path``, made there when missing.
+
+    Raises:
+        StoreError: it is missing in a study that has begun: with a new one no link, token or completion code would fit.
+    """
+    if not path.exists() and (path.parent / "study.db").exists():
+        raise StoreError(
+            f"{path}: the study's key is missing; restore it from a backup. A new one would make every link, token and "
+            "completion code invalid that participants have"
+        )
     return _key(path)
 
 
@@ -50,6 +59,18 @@ def keyed_hash(key: bytes, *parts: str) -> str:
 def participant_hash(key: bytes, platform: str, participant: str) -> str:
     """What stands for a platform's participant id everywhere but in people.db."""
     return keyed_hash(key, "participant", platform, participant)
+
+
+def health_answer(key: bytes, challenge: str, kind: str, platform: str) -> str:
+    """By what the task pages show whose they are, and for whom, to somebody who has the study's key too.
+
+    Args:
+        key: the study's.
+        challenge: what was asked with.
+        kind: of the store that answers go to: ``study``, ``rehearsal`` or ``preview``.
+        platform: whose participants are let in; empty where nobody's are.
+    """
+    return keyed_hash(key, "health", challenge, kind, platform)
 
 
 def completion_code(key: bytes, posting: str) -> str:

@@ -54,7 +54,7 @@ FOLLOWS: dict[VisitState, frozenset[VisitState]] = {
     S.RETURNED: frozenset({S.SUBMITTED}),
     S.TIMED_OUT: frozenset({S.SUBMITTED}),
     S.DECLINED: frozenset(),
-    S.VALID: frozenset(),
+    S.VALID: frozenset({S.EXCLUDED}),  # rejected by a person
     S.EXCLUDED: frozenset(),
 }
 
@@ -66,6 +66,9 @@ HOLDS_TASK = UNDER_WAY | {S.SUBMITTED, S.VALID}
 
 OWED = frozenset({S.SUBMITTED, S.VALID, S.EXCLUDED, S.FAILED_PRACTICE})
 """Who is in one of these is paid, valid or not."""
+
+PAYABLE = UNDER_WAY | OWED
+"""States in which a visit may have to be paid."""
 
 
 def require(state: str, following: VisitState) -> None:

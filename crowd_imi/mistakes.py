@@ -100,12 +100,11 @@ def _limits(field: JsonSchema) -> Iterator[str]:
     if field.get("minLength") == 1:
         yield "not empty"
     if "pattern" in field:
-        yield f"of the form {_PATTERNS.get(field['pattern'], field['pattern'])}"
+        yield f"of the form {field.get('form') or _PATTERNS.get(field['pattern'], field['pattern'])}"
 
 
 _PATTERNS = {
     r"^[a-z0-9][a-z0-9_-]*$": "small letters, digits, - and _, e.g. resnet50",
-    r"^timm:.+$": "timm:ARCHITECTURE, e.g. timm:resnet50.tv_in1k",
     r"^[A-Z]{3}$": "three capitals, e.g. USD",
 }
 

@@ -1,19 +1,33 @@
 """The pack: a unit's images as the factory leaves them and every later stage finds them.
 
-``pack/manifest.json`` names every panel's images by their SHA-256; ``pack/images/ab/<sha256>.png`` holds them.
+``pack/manifest.json`` names every panel's images by their SHA-256 and carries a digest of itself;
+``pack/images/ab/<sha256>.png`` holds the images; ``pack/activations.parquet`` tells in a table what the manifest tells of
+ranks and activations.
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from crowd_imi.errors import PackError
-from crowd_imi.records import Condition, Difficulty, Exemplar, Panel, Record, SidePair, Unit
+from crowd_imi.errors import PackError, command
+from crowd_imi.records import Condition, Difficulty, Exemplar, Panel, Record, Side, SidePair, Unit
 
-SCHEMA = 1
+SCHEMA = 2
+
+MANIFEST = "manifest.json"
+ACTIVATIONS = "activations.parquet"
+GALLERY = "gallery.html"
+KEPT = "kept"
+"""A folder with results of long steps, for the next render."""
+
+UNSEALED = "0" * 64
+
+_SEAL = re.compile(rb'\A\{\s*"schema_version": 2,\s*"sha256": "([0-9a-f]{64})"')
 
 
 class UnitPanels(Record):
@@ -38,12 +52,42 @@ class ArmPack(Record):
     units: tuple[UnitPanels, ...]
 
 
+class Recorded(Record):
+    """On what a model's activations were computed: another machine may differ in the last bits."""
+
+    device: str
+    precision: str
+    batch: int
+    threads: int
+
+
+class Skip(Record):
+    """An image that a unit's panels would have shown and don't: the next rank took its place."""
+
+    unit: str
+    side: Side
+    rank: int
+    image: str
+    """Its name below the image folder."""
+    reason: Literal["veto", "near-duplicate"]
+    resembles: str | None = None
+    """The name of the image, taken for the unit before, that it looks like."""
+
+
 class ModelProvenance(Record):
-    """Which network, with which weights."""
+    """Which network, with which weights, recorded on what."""
 
     source: str
     weights_sha256: str
     input_size: int
+    layers: tuple[str, ...] = ()
+    """Those whose channels could become units, in the network's order."""
+    constant: dict[str, int] = Field(default_factory=dict)
+    """Layer → how many of all its units are the same on every image, so that nobody can be asked about them."""
+    readouts: dict[str, str] = Field(default_factory=dict)
+    """Readout → SHA-256 of what it reads with."""
+    recorded: Recorded | None = None
+    skips: tuple[Skip, ...] = ()
 
 
 class Replacement(Record):
@@ -57,13 +101,17 @@ class Replacement(Record):
 class Manifest(Record):
     """``manifest.json``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
+    sha256: str = UNSEALED
+    """Of the file itself, with 64 zeros in this place; ``manifest_bytes`` fills it in."""
     study: str
     seed: int
     image_size: int
     image_count: int
     """Usable images, from which ranks are counted."""
     image_set_sha256: str
+    activations_sha256: str = UNSEALED
+    """Of ``activations.parquet``."""
     licence: str
     provenance: str
     unreadable: tuple[str, ...]
@@ -83,6 +131,18 @@ class Manifest(Record):
             f"the pack has no arm {arm_id} (it has {', '.join(a.arm for a in self.arms)}); run `crowd-imi render` again"
         )
 
+    def natural(self) -> dict[str, str]:
+        """SHA-256 → name of the stored images that are no visualisations."""
+        ranked = {exemplar.image for exemplar in self.exemplars() if exemplar.rank is not None}
+        return {digest: name for digest, name in self.sources.items() if digest in ranked}
+
+    def exemplars(self) -> Iterator[Exemplar]:
+        """Every image in every role."""
+        for entry in (entry for arm in self.arms for entry in arm.units):
+            yield from (*entry.extremes.min, *entry.extremes.max)
+            for panel in entry.panels:
+                yield from (*panel.references.min, *panel.references.max, panel.queries.min, panel.queries.max)
+
 
 class Pack:
     """A pack on disk, opened for reading."""
@@ -91,20 +151,21 @@ class Pack:
         """Read the manifest.
 
         Raises:
-            PackError: there is none, or it isn't of this schema.
+            PackError: there is none, it is damaged, or it isn't of this schema.
         """
         self.folder = folder
-        path = folder / "manifest.json"
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise PackError(f"{folder}: there is no pack here; make one with `crowd-imi render {folder.parent}`") from None
+        path = folder / MANIFEST
+        content = _read_manifest(path)
+        again = f"run `{command('render', folder.parent)}` to render it again"
+        _check_schema(path, content, again)
         try:
             self.manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise PackError(f"{path}: {where}: {first['msg']}; render the pack again") from None
+            raise PackError(f"{path}: {where}: {first['msg']}; {again}") from None
+        if _seal(content) != self.manifest.sha256:
+            raise PackError(f"{path}: changed since it was written; put it back from a backup, or {again}")
         self.digest = hashlib.sha256(content).hexdigest()
 
     def image(self, digest: str) -> Path:
@@ -112,15 +173,85 @@ class Pack:
         return image_path(self.folder, digest)
 
     def damage(self) -> Iterator[str]:
-        """One line for every image that the manifest names and that is missing or changed."""
+        """One line for every file that the manifest names and that is missing, changed or can't be used.
+
+        The manifest itself was looked at when the pack was opened.
+        """
+        table = self.folder / ACTIVATIONS
+        yield from (f"{table}: {wrong}" for wrong in _wrong(table, self.manifest.activations_sha256))
         for digest, source in sorted(self.manifest.sources.items()):
             path = self.image(digest)
-            if not path.exists():
-                yield f"{path}: missing (made from {source})"
-            elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-                yield f"{path}: changed since it was written (made from {source})"
+            wrong = next(iter(_wrong(path, digest)), None) or _unopenable(path)
+            if wrong is not None:
+                yield f"{path}: {wrong} (made from {source})"
+
+    def left_over(self) -> Iterator[Path]:
+        """Files that don't belong to the pack: no damage, but nobody reads them either."""
+        known = {self.folder / name for name in (MANIFEST, ACTIVATIONS, GALLERY)}
+        known |= {self.image(digest) for digest in self.manifest.sources}
+        for path in sorted(self.folder.rglob("*")):
+            kept = path.relative_to(self.folder).parts[0] == KEPT
+            if not kept and path not in known and (path.is_symlink() or not path.is_dir()):
+                yield path
 
 
 def image_path(folder: Path, digest: str) -> Path:
     """Where a pack keeps the image of this SHA-256."""
     return folder / "images" / digest[:2] / f"{digest}.png"
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """What stands in ``manifest.json``: the manifest with the digest of these very bytes in it."""
+    content = manifest.model_copy(update={"sha256": UNSEALED}).model_dump_json(indent=1).encode() + b"\n"
+    return content.replace(UNSEALED.encode(), hashlib.sha256(content).hexdigest().encode(), 1)
+
+
+def _seal(content: bytes) -> str | None:
+    """The digest that these bytes should carry; None when they carry none."""
+    found = _SEAL.match(content)
+    if found is None:
+        return None
+    return hashlib.sha256(content[: found.start(1)] + UNSEALED.encode() + content[found.end(1) :]).hexdigest()
+
+
+def _read_manifest(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        remedy = f"make one with `{command('render', path.parent.parent)}`"
+        raise PackError(f"{path.parent}: there is no pack here; {remedy}") from None
+    except IsADirectoryError:
+        raise PackError(f"{path}: this is a folder; take it away and run `{command('render', path.parent.parent)}`") from None
+
+
+def _check_schema(path: Path, content: bytes, again: str) -> None:
+    try:
+        schema = json.loads(content)["schema_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise PackError(f"{path}: damaged, or no manifest at all; put it back from a backup, or {again}") from None
+    if schema != SCHEMA:
+        whose = "an older" if isinstance(schema, int) and schema < SCHEMA else "another"
+        raise PackError(f"{path}: made by {whose} version of crowd-imi (schema {schema}, this one reads {SCHEMA}); {again}")
+
+
+def _wrong(path: Path, digest: str) -> Iterator[str]:
+    try:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            yield "changed since it was written"
+    except (FileNotFoundError, NotADirectoryError):
+        yield "missing"
+    except IsADirectoryError:
+        yield "a folder is in its place"
+    except OSError as error:
+        yield f"can't be read ({error.strerror})"
+
+
+def _unopenable(path: Path) -> str | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        return f"doesn't open as an image ({type(error).__name__})"
+    return None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from crowd_imi.errors import DesignError
+from crowd_imi.errors import DesignError, command
 from crowd_imi.files import write_atomically
 from crowd_imi.records import Record, Tiles, TrialKind
 
@@ -65,19 +65,39 @@ class Plan(Record):
         write_atomically(path, self.model_dump_json(indent=1).encode() + b"\n", mode=0o600)
 
     @property
+    def sprites(self) -> frozenset[str]:
+        """File names of all sprites, practice included."""
+        practice = frozenset(trial.sprite for trial in self.practice)
+        return practice | {trial.sprite for task in self.tasks for trial in task.trials}
+
+    @property
     def sha256(self) -> str:
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-def load_plan(path: Path) -> Plan:
+def load_plan(path: Path, *, sha256: str | None = None) -> Plan:
     """Read ``plan.json``.
 
+    Args:
+        path: of the file.
+        sha256: the plan that a store was made from, when there is one: it must be this.
+
     Raises:
-        DesignError: there is none, or it isn't of this schema.
+        DesignError: there is none, it is damaged, or it isn't the one it must be.
     """
+    run = f"run `{command('plan', path.parent)}`"
     try:
-        return Plan.model_validate_json(path.read_bytes())
+        plan = Plan.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise DesignError(f"{path}: nothing is planned yet; run `crowd-imi plan {path.parent}`") from None
+        if sha256 is None:
+            raise DesignError(f"{path}: nothing is planned yet; {run}") from None
+        raise DesignError(f"{path}: it is missing, but this study has begun; {run} to lay the same tasks out again") from None
     except ValidationError as error:
-        raise DesignError(f"{path}: {error.errors()[0]['msg']}; run `crowd-imi plan {path.parent}` again") from None
+        found = error.errors()[0]
+        where = "".join(f"{part}: " for part in found["loc"])
+        raise DesignError(f"{path}: it is damaged ({where}{found['msg']}); {run} to lay the tasks out again") from None
+    if sha256 is not None and plan.sha256 != sha256:
+        raise DesignError(
+            f"{path}: it has changed since this study began, and answers point into it; {run} to lay the same tasks out again"
+        )
+    return plan

@@ -3,19 +3,26 @@
 import importlib.util
 from collections.abc import Iterator
 
-from crowd_imi.errors import CrowdImiError
+from crowd_imi.design.begun import current_plan
+from crowd_imi.errors import CrowdImiError, command
+from crowd_imi.image_sets import image_set
 from crowd_imi.pack import Pack
-from crowd_imi.plan import load_plan
+from crowd_imi.plan import Plan
+from crowd_imi.platforms.opening import Choice, open_platform
 from crowd_imi.progress import Track, silent
+from crowd_imi.publisher.checks import board_remarks, concerns, posting_problems
+from crowd_imi.publisher.launch import offer_of
+from crowd_imi.publisher.lock import edited_keys, load_lock, lock_path, never_published
+from crowd_imi.publisher.pay import pay_per_hour
+from crowd_imi.publisher.reach import reach_problems
 from crowd_imi.records import Money, Record
 from crowd_imi.resources import resource
-from crowd_imi.study import ArmSection, Study, image_files, images_needed
+from crowd_imi.signoff import require_sign_off
+from crowd_imi.study import ArmSection, ModelSection, Study, images_needed
+from crowd_imi.vetoes import load_vetoes, vetoed_but_shown
 
 TEMPLATE_PAGE = "visit.html"
 """What a folder of hit_templates/ must hold to be a task's template."""
-
-HOURLY_FLOOR = {"USD": 800, "GBP": 600}
-"""What Prolific lets researchers pay at least per hour, in minor units; the sensible floor on any platform."""
 
 NULL_SHARE = 0.1
 """More null units than this cost people effort without measuring anything."""
@@ -26,7 +33,7 @@ class Readiness(Record):
 
     study: str
     images: int
-    """Image files in the folder; whether each can be read shows when they are rendered."""
+    """Image files, each counted once; whether one can be read shows when they are rendered."""
     images_needed: int
     tasks: int
     cost: Money
@@ -44,13 +51,16 @@ def look_at(study: Study, track: Track = silent) -> Readiness:
     """Everything that can be found out without doing the work itself."""
     file = study.file
     tasks = sum(file.task_count(arm) for arm in file.arms)
-    images = sum(1 for _ in image_files(study.images))
+    images, image_problems = _images(study)
     problems = [
-        *_image_problems(study, images),
+        *_lock_problems(study),
+        *image_problems,
         *_model_problems(study, track),
         *_template_problems(study),
         *_money_problems(study, tasks),
         *_pack_problems(study),
+        *_veto_problems(study),
+        *_plan_problems(study),
     ]
     currency = file.pay.currency
     return Readiness(
@@ -60,36 +70,100 @@ def look_at(study: Study, track: Track = silent) -> Readiness:
         tasks=tasks,
         cost=Money(amount=tasks * file.pay.reward, currency=currency),
         most=Money(amount=tasks * file.tasks.max_attempts * file.pay.reward, currency=currency),
-        pay_per_hour=_pay_per_hour(study),
-        problems=tuple(problems),
+        pay_per_hour=pay_per_hour(study),
+        problems=tuple(dict.fromkeys(problems)),
         remarks=tuple(_remarks(study, tasks)),
     )
 
 
-def _pay_per_hour(study: Study) -> Money:
-    pay = study.file.pay
-    return Money(amount=round(pay.reward * 60 / pay.estimated_minutes), currency=pay.currency)
+def with_platform(study: Study, found: Readiness, choice: Choice) -> Readiness:
+    """What ``look_at`` found, and what is in the way on a platform: credentials, balance, pay, pages, review board.
+
+    Args:
+        study: with a plan, else its pages aren't asked for.
+        found: by ``look_at``.
+        choice: the platform and where the pages are.
+    """
+    problems = list(found.problems)
+    usable = False
+    try:
+        platform = open_platform(study, study.folder, choice)
+        usable = True  # the addresses are some
+        offer = offer_of(study, found.tasks, platform)
+        problems += posting_problems(study, platform, choice, offer)
+    except CrowdImiError as error:
+        problems.append(str(error))
+    try:
+        plan = current_plan(study)
+    except CrowdImiError:
+        problems.append(
+            f"{study.folder}: there is no plan yet, so the pages can't be looked at; `{command('plan', study.folder)}`"
+        )
+    else:
+        if usable:
+            problems += reach_problems(study, plan, choice)
+        problems += _unsigned(study)
+    remarks = (*found.remarks, *board_remarks(study))
+    return found.model_copy(update={"problems": tuple(dict.fromkeys(problems)), "remarks": tuple(dict.fromkeys(remarks))})
 
 
-def _image_problems(study: Study, images: int) -> Iterator[str]:
-    key = f"images.folder = {str(study.file.images.folder)!r}"
-    needed = images_needed(study.file)
-    if not study.images.is_dir():
-        yield f"{key}: there is no folder {study.images}; make it, or name the folder where your images are"
-    elif images < needed:
-        yield (
-            f"{key}: {images} images are there, {needed} are needed for panels.batches = {study.file.panels.batches} "
-            "and these difficulties; add images or lower panels.batches"
+def _unsigned(study: Study) -> Iterator[str]:
+    try:
+        require_sign_off(study, Pack(study.pack))
+    except CrowdImiError as error:
+        yield str(error)
+
+
+def _lock_problems(study: Study) -> Iterator[str]:
+    try:
+        lock = load_lock(study)
+        edited = [] if lock is None or never_published(study) else edited_keys(study, lock)
+    except CrowdImiError as error:
+        yield str(error)
+        return
+    if lock is not None:
+        yield from (
+            f"{edit}; it is frozen since the study was published on {lock.published_at:%Y-%m-%d} ({lock_path(study)}): put it "
+            "back as it was, or copy the folder without study.lock and study.db to a new study"
+            for edit in edited
         )
 
 
+def _images(study: Study) -> tuple[int, list[str]]:
+    """How many images there are, and what is wrong with that."""
+    try:
+        count = len(image_set(study).names)
+    except CrowdImiError as error:
+        return 0, [str(error)]
+    file, needed = study.file, images_needed(study.file)
+    if count >= needed:
+        return count, []
+    key, value = next((key, value) for key in ("files", "folder", "shards") if (value := getattr(file.images, key)) is not None)
+    return count, [
+        f"images.{key} = {str(value)!r}: {count} images are there, {needed} are needed for panels.batches = "
+        f"{file.panels.batches} and these difficulties; add images or lower panels.batches"
+    ]
+
+
+def _used_models(study: Study) -> dict[str, ModelSection]:
+    """Those that arms ask about, the only ones that are ever loaded."""
+    used = {arm.model for arm in study.file.arms}
+    return {name: model for name, model in study.file.models.items() if name in used}
+
+
 def _model_problems(study: Study, track: Track) -> Iterator[str]:
-    for name, model in study.file.models.items():
+    for name, model in _used_models(study).items():
         if model.checkpoint is not None and not study.path(model.checkpoint).is_file():
             yield (
                 f"models.{name}.checkpoint = {str(model.checkpoint)!r}: there is no file {study.path(model.checkpoint)}; "
                 "put it there or correct the path"
             )
+        for readout, section in model.readouts.items():
+            if section.weights is not None and not study.path(section.weights).is_file():
+                yield (
+                    f"models.{name}.readouts.{readout}.weights = {str(section.weights)!r}: there is no file "
+                    f"{study.path(section.weights)}; put it there or correct the path"
+                )
     if importlib.util.find_spec("torch") is not None:
         yield from _layer_problems(study, track)
 
@@ -97,10 +171,12 @@ def _model_problems(study: Study, track: Track) -> Iterator[str]:
 def _layer_problems(study: Study, track: Track) -> Iterator[str]:
     from crowd_imi.vision.layers import unit_layers
     from crowd_imi.vision.models import outline
+    from crowd_imi.vision.published import layer_globs
+    from crowd_imi.vision.readouts import readout_names
 
-    for name, model in track(study.file.models.items(), "looking into the networks"):
+    for name, model in track(_used_models(study).items(), "looking into the networks"):
         try:
-            unit_layers(outline(model), model.layers)
+            unit_layers(outline(model, study.folder), layer_globs(model), readout_names(model))
         except CrowdImiError as error:
             yield f"models.{name}: {error}"
 
@@ -131,13 +207,11 @@ def _pack_problems(study: Study) -> Iterator[str]:
     except CrowdImiError as error:
         yield str(error)
         return
-    again = f"render again: `crowd-imi render {study.folder}`"
+    again = f"render again: `{command('render', study.folder)}`"
     if pack.manifest.study != study.file.study.name:
         yield f"{study.pack}: this pack belongs to the study {pack.manifest.study!r}; {again}"
     for arm in study.file.arms:
         yield from (f"{study.pack}: {problem}; {again}" for problem in _arm_problems(pack, arm, study.file.panels.batches))
-    if study.plan.exists():
-        yield from _plan_problems(study, pack)
 
 
 def _arm_problems(pack: Pack, arm: ArmSection, batches: int) -> Iterator[str]:
@@ -155,29 +229,46 @@ def _arm_problems(pack: Pack, arm: ArmSection, batches: int) -> Iterator[str]:
         yield f"its arm {arm.id} hasn't panels.batches = {batches} panels for each unit"
 
 
-def _plan_problems(study: Study, pack: Pack) -> Iterator[str]:
+def _plan_problems(study: Study) -> Iterator[str]:
+    begun = study.database.exists()
+    if not study.plan.exists() and not begun:
+        return
     try:
-        plan = load_plan(study.plan)
+        plan = current_plan(study)
     except CrowdImiError as error:
         yield str(error)
         return
-    again = f"plan again: `crowd-imi plan {study.folder}`"
-    if plan.pack_sha256 != pack.digest:
-        yield f"{study.plan}: it was made from another pack than the one in {study.pack}; {again}"
+    again = f"plan again: `{command('plan', study.folder)}`"
+    if _another_pack(study, plan):
+        remedy = f"put that one back, as the study has begun ({study.database.name} is there)" if begun else again
+        yield f"{study.plan}: it was made from another pack than the one in {study.pack}; {remedy}"
     sprites = {trial.sprite for task in plan.tasks for trial in task.trials}
     missing = sum(not (study.sprites / sprite).exists() for sprite in sprites)
     if missing:
         yield f"{study.sprites}: {missing} of {len(sprites)} sprites are missing; {again}"
 
 
+def _another_pack(study: Study, plan: Plan) -> bool:
+    """Whether the pack isn't the one that was planned; what is wrong with a pack itself is said elsewhere."""
+    try:
+        return Pack(study.pack).digest != plan.pack_sha256
+    except CrowdImiError:
+        return False
+
+
+def _veto_problems(study: Study) -> Iterator[str]:
+    try:
+        load_vetoes(study)
+        problem = vetoed_but_shown(study, Pack(study.pack)) if study.pack.exists() else None
+    except CrowdImiError as error:
+        problem = str(error)
+    if problem is not None:
+        yield problem
+
+
 def _remarks(study: Study, tasks: int) -> Iterator[str]:
+    yield from concerns(study)
     file = study.file
-    per_hour, floor = _pay_per_hour(study), HOURLY_FLOOR.get(file.pay.currency)
-    if floor is not None and per_hour.amount < floor:
-        yield (
-            f"pay: {file.pay.reward_money} for {file.pay.estimated_minutes:g} minutes is {per_hour} per hour; "
-            f"Prolific refuses less than {Money(amount=floor, currency=file.pay.currency)}"
-        )
     most = Money(amount=tasks * file.tasks.max_attempts * file.pay.reward, currency=file.pay.currency)
     if tasks * file.pay.reward <= file.pay.cap < most.amount:
         yield (
@@ -196,6 +287,5 @@ def _remarks(study: Study, tasks: int) -> Iterator[str]:
             f"arms: {100 * null / every:.0f} % of the trials ask about null units, which nobody can answer; "
             "right for a test of the chain, too much effort for nothing in a study of people (10 % at most)"
         )
-    used = {arm.model for arm in file.arms}
-    for name in sorted(set(file.models) - used):
-        yield f"models.{name}: no arm uses it"
+    for name in sorted(set(file.models) - set(_used_models(study))):
+        yield f"models.{name}: no arm uses it, so nobody looked whether it works"

@@ -1,6 +1,7 @@
 """What crosses a file, a process or the network: frozen models that refuse unknown keys."""
 
 import re
+from decimal import Decimal
 from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,10 +11,17 @@ REFERENCES = 9
 
 Side = Literal["min", "max"]
 Condition = Literal["natural", "synthetic"]
-Difficulty = Literal["easy", "medium", "hard", "very_hard"]
+Difficulty = Annotated[
+    str,
+    Field(
+        pattern=r"^(easy|medium|hard|very_hard|p(5[1-9]|[6-9][0-9])(\.[0-9]{1,4})?)$",
+        json_schema_extra={"form": "easy, medium, hard, very_hard, or a percentile from p51 to p99.9999"},
+    ),
+]
+"""``easy``, ``medium``, ``hard``, ``very_hard``, or the percentile from which queries come, e.g. ``p90``."""
 TrialKind = Literal["main", "catch"]
 
-DIFFICULTY_PERCENTILE: dict[Difficulty, float | None] = {
+PUBLISHED_SHARES: dict[Difficulty, float | None] = {
     "easy": None,
     "medium": 0.01,
     "hard": 0.05,
@@ -26,6 +34,17 @@ DIFFICULTY_PERCENTILE: dict[Difficulty, float | None] = {
 """
 
 T = TypeVar("T")
+
+
+def query_share(difficulty: Difficulty) -> float | None:
+    """The share of all images, counted from the extreme, at which the window of query images begins.
+
+    Returns:
+        In (0, 0.49]; None when the window begins right behind the references (``easy``).
+    """
+    if difficulty in PUBLISHED_SHARES:
+        return PUBLISHED_SHARES[difficulty]
+    return float((100 - Decimal(difficulty.removeprefix("p"))) / 100)
 
 
 class Record(BaseModel):
@@ -102,3 +121,13 @@ class Tiles(Record):
 
     references: SidePair[tuple[int, ...]]
     queries: SidePair[int]
+
+
+class Serving(Record):
+    """``serving.json`` in a run's folder, which a server writes once it listens: what is served where."""
+
+    pages: str
+    places: str | None
+    link: str | None = None
+    """A preview's link."""
+    pid: int

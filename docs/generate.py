@@ -28,12 +28,18 @@ SECTIONS: dict[str, type[Record]] = {
     "[images]": study.ImagesSection,
     "[models.NAME]": study.ModelSection,
     "[[arms]]": study.ArmSection,
+    "[models.NAME.readouts.READOUT]": study.ReadoutSection,
     "[panels]": study.PanelsSection,
+    "[recording]": study.RecordingSection,
     "[visualisation]": study.VisualisationSection,
     "[tasks]": study.TasksSection,
     "[exclusion]": study.ExclusionSection,
     "[pages]": study.PagesSection,
     "[pay]": study.PaySection,
+    "[prolific]": study.ProlificSection,
+    "[link]": study.LinkSection,
+    "[mturk]": study.MturkSection,
+    "[hosting]": study.HostingSection,
 }
 
 
@@ -110,7 +116,7 @@ def study_page() -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "an error"
-    default: Any = field.default
+    default: Any = field.get_default(call_default_factory=True, validated_data={})
     return "–" if default is None else f"`{written(default)}`"
 
 

@@ -63,7 +63,7 @@ class PageScripts(BuildHookInterface):
         root = Path(self.root)
         build(root / "crowd_imi" / "_built")
         if self.target_name == "wheel" and version == "standard":
-            for name in ("hit_templates/two_alternative", "hit_templates/local_places", "stimuli"):
+            for name in ("hit_templates/two_alternative", "hit_templates/local_places", "hit_templates/standins", "stimuli"):
                 if (root / name).exists():
                     build_data["force_include"][str(root / name)] = f"crowd_imi/_data/{name}"
 

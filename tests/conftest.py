@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from sqlalchemy import create_engine, text
 
 from crowd_imi.plan import Plan
@@ -18,14 +19,38 @@ from crowd_imi.store.tasks import load_tasks
 
 MakeStore = Callable[..., Store]
 
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
 # As the command line does before torch is loaded: threads that spin while they wait starve the other workers.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Fixtures that live longer than a test make studies too: none of them is known by the user's own key.
+os.environ["CROWD_IMI_LAB_KEY"] = "a key for tests"
 
 
 @pytest.fixture(autouse=True)
 def lab_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or makes the user's own key."""
     monkeypatch.setenv("CROWD_IMI_LAB_KEY", "a key for tests")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One for all files of a worker: Playwright refuses to be started twice in a process."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="session")

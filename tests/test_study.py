@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from crowd_imi.errors import StudyError
+from crowd_imi.records import query_share
 from crowd_imi.study import images_needed, load_study
 from crowd_imi.study_templates import TemplateName, template
 from tests.tiny import STUDY_TOML, write_study
@@ -64,12 +65,12 @@ def test_five_different_mistakes_are_reported_at_once_each_with_what_would_be_ri
             'source = "timm:resnet10t"',
             'source = "resnet10t"',
             'models.toy.source = "resnet10t" doesn\'t work; right would be text in quotes, '
-            "of the form timm:ARCHITECTURE, e.g. timm:resnet50.tv_in1k",
+            "of the form timm:ARCHITECTURE (e.g. timm:resnet50.tv_in1k), imi:NAME or package.module:function",
         ),
         (
             'layers = ["layer*"]',
             "layers = []",
-            "models.toy.layers = [] doesn't work; right would be a list, at least 1 of them, each text in quotes",
+            'models.toy.layers is missing; right would be the names of layers, e.g. ["layer3.*"]',
         ),
         (
             "[visualisation]",
@@ -150,7 +151,7 @@ def test_sections_that_are_no_tables_are_each_reported(tmp_path):
     toml = "schema = 1\nstudy = 3\nimages = []\nmodels = [1]\narms = {a = 1}\npages = true\npay = 'much'\n"
     assert problems(tmp_path, toml=toml) == (
         "study = 3 doesn't work; right would be a table [study] with name, title",
-        "images = [] doesn't work; right would be a table [images] with folder, licence",
+        "images = [] doesn't work; right would be a table [images] with licence",
         "models = [1] doesn't work; right would be tables [models.NAME]",
         "arms = {…} doesn't work; right would be tables [[arms]], in double brackets",
         "pages = true doesn't work; right would be a table [pages] with contact, investigator, institution",
@@ -206,8 +207,8 @@ def test_images_needed_grow_as_the_window_of_queries_comes_nearer_to_the_referen
         (TemplateName.DEFAULT, 10, 220),
         # 48 × 10, 24 × 10, 24 × 6, 16 × 8 and 16 × 8 answers, cut into tasks of 16.
         (TemplateName.DEMO, 30 + 15 + 9 + 8 + 8, 600),
-        # Seven networks natural, five synthetic, 84 × 30 / 40 = 63 tasks each.
-        (TemplateName.IMI, 12 * 63, 220),
+        # 23 arms, 84 × 30 / 40 = 63 tasks each; with medium ones, 9 · 11 references come before the hundredth part.
+        (TemplateName.IMI, 23 * 63, 9900),
     ],
 )
 def test_every_template_is_a_study_without_mistakes(tmp_path, name, tasks, images):
@@ -229,3 +230,57 @@ def test_the_published_templates_criteria_are_the_published_ones(tmp_path):
     assert (file.tasks.trials, file.tasks.catch, file.tasks.max_attempts) == (40, 5, 3)
     assert {(arm.units, arm.responses) for arm in file.arms} == {(84, 30)}
     assert str(file.pay.reward_money) == "2.79 USD"
+    assert file.images.restricted  # ImageNet's terms
+
+
+def test_images_come_from_a_folder_or_from_shards(tmp_path):
+    folder = 'folder = "images"'
+    for new, expected in [
+        ("", "images: give either folder or shards, as neither is there"),
+        ('folder = "images"\nshards = "*.tar"', "images: give either folder or shards, as both are there"),
+        (
+            'shards = "*.tar"\nfiles = "list.txt"',
+            "images.files = 'list.txt' names images below images.folder; give that too",
+        ),
+    ]:
+        assert problems(tmp_path, (folder, new)) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "share"),
+    [("easy", None), ("p99", 0.01), ("p95", 0.05), ("p85", 0.15), ("p90", 0.1), ("p51", 0.49), ("p99.5", 0.005)],
+)
+def test_a_percentile_is_a_difficulty(tmp_path, difficulty, share):
+    toml = STUDY_TOML.replace('condition = "natural"', f'condition = "natural"\ndifficulty = "{difficulty}"', 1)
+    arm = write_study(tmp_path, toml).file.arms[0]
+    assert arm.id == f"toy-natural-{difficulty}" and query_share(arm.difficulty) == share
+
+
+@pytest.mark.parametrize("difficulty", ["p50", "p100", "p9", "p05", "p90.", "99", "hardest"])
+def test_what_is_no_percentile_above_the_middle_is_refused(tmp_path, difficulty):
+    (problem,) = problems(tmp_path, ('condition = "natural"', f'condition = "natural"\ndifficulty = "{difficulty}"'))
+    assert problem.endswith("of the form easy, medium, hard, very_hard, or a percentile from p51 to p99.9999")
+
+
+def test_windows_of_queries_near_the_middle_need_images_between_them(tmp_path):
+    # p51: windows begin at 49 % from either end; 4 batches a side need 2 % of the images to be at least 8, so 400.
+    toml = STUDY_TOML.replace('condition = "natural"', 'condition = "natural"\ndifficulty = "p51"', 1)
+    assert images_needed(write_study(tmp_path, toml).file) == 400
+
+
+def test_a_readout_says_what_it_lacks(tmp_path):
+    readout = 'layers = ["layer*"]\n[models.toy.readouts.r]\nlayer = "layer1"\nkind = "{}"\n'
+    for kind, more, expected in [
+        ("neurons", "", "position is missing, and a readout of this kind needs it"),
+        ("directions", "", "weights is missing, and a readout of this kind needs it"),
+        ("sae", 'weights = "w"\nactivation = "topk"', "k is missing, and a readout of this kind needs it"),
+        ("sae", 'weights = "w"\nk = 3', "k means nothing for a readout of this kind; take it out"),
+        (
+            "transcoder",
+            'weights = "w"\nsubtract_bias = true',
+            "subtract_bias means nothing for a readout of this kind; take it out",
+        ),
+        ("directions", 'weights = "w"\nposition = [1, 1]', "position means nothing for a readout of this kind; take it out"),
+    ]:
+        new = readout.format(kind) + more
+        assert problems(tmp_path, ('layers = ["layer*"]', new)) == (f"models.toy.readouts.r.{expected}",)

@@ -2,16 +2,21 @@
 
 import hashlib
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from crowd_imi.factory.gallery import write_gallery
+from crowd_imi.factory.pack import PackWriter, sealed
 from crowd_imi.files import write_atomically
+from crowd_imi.keys import study_key
 from crowd_imi.pack import ArmPack, Manifest, ModelProvenance, Pack, UnitPanels, image_path
 from crowd_imi.plan import Grid, Plan, PlannedTask, PlannedTrial, PracticeTrial
 from crowd_imi.records import Exemplar, Panel, SidePair, Tiles, Unit
 from crowd_imi.seeds import generator
+from crowd_imi.signoff import sign_off
 from crowd_imi.study import Study, load_study
 
 STUDY_TOML = """\
@@ -74,7 +79,9 @@ estimated_minutes = 6
 def write_study(folder: Path, toml: str = STUDY_TOML) -> Study:
     """Write and load study.toml."""
     write_atomically(folder / "study.toml", toml.encode())
-    return load_study(folder)
+    study = load_study(folder)
+    study_key(study.key)  # as `plan` makes it
+    return study
 
 
 def write_pack(study: Study) -> Pack:
@@ -137,8 +144,20 @@ def write_pack(study: Study) -> Pack:
         sources=sources,
         arms=tuple(arms),
     )
-    write_atomically(study.pack / "manifest.json", manifest.model_dump_json().encode())
+    PackWriter(study.pack).finish(sealed(manifest))
     return Pack(study.pack)
+
+
+def render_anew(study: Study) -> Pack:
+    """A pack of the same images and another digest."""
+    manifest = Pack(study.pack).manifest.model_copy(update={"provenance": "other random pixels"})
+    PackWriter(study.pack).finish(sealed(manifest))
+    return Pack(study.pack)
+
+
+def approve(study: Study) -> None:
+    """Sign the pack off, as somebody who has looked through its gallery."""
+    sign_off(study, Pack(study.pack), write_gallery(study), datetime.now(UTC))
 
 
 def _store(pack: Path, pixels: np.ndarray, sources: dict[str, str], rank: int, activation: float) -> Exemplar:

@@ -7,6 +7,7 @@ import errno
 import importlib
 import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -17,7 +18,10 @@ from typer.core import TyperGroup
 from crowd_imi import __version__
 from crowd_imi.errors import CrowdImiError
 
-STAGES: tuple[str, ...] = ("author", "factory", "design", "pages", "publisher", "harvester", "scoring", "rehearsal", "demo")
+STAGES: tuple[str, ...] = (
+    *("author", "factory", "predict", "design", "pages", "hosting", "publisher", "invitations", "steering", "harvester", "money"),
+    *("backups", "scoring", "export", "rehearsal", "standin", "demo"),
+)
 """Modules of ``crowd_imi.cli`` with commands, in the order of ``--help``."""
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -53,8 +57,12 @@ def failure(error: Exception) -> Iterator[str]:
     elif isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         yield f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}{_advice(error)}"
+    elif type(error).__name__ == "OutOfMemoryError":  # torch's, which isn't loaded here
+        yield "the GPU's memory is too small; free it, or hide the GPU with CUDA_VISIBLE_DEVICES= to compute on the processor"
     elif isinstance(error, MemoryError):
         yield "not enough memory; close other programs, or make the study smaller"
+    elif type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError):  # as below
+        yield _unusable(error)
     elif type(error).__module__.startswith("sqlalchemy"):
         yield from _database_failure(error)
 
@@ -63,6 +71,8 @@ def _advice(error: OSError) -> str:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             return "; make room and run the same command again"
+        case errno.EFBIG:
+            return "; files may not be so large here: use another disk, or raise the limit, and run the same command again"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return "; you may not read or write there: change its owner or permissions, or choose another folder"
         case errno.EADDRINUSE:
@@ -76,7 +86,11 @@ def _database_failure(error: Exception) -> Iterator[str]:
 
     # A file that is no database is a plain DatabaseError; its other children (a broken constraint, wrong SQL) are ours.
     if isinstance(error, OperationalError) or type(error) is DatabaseError:
-        yield f"the database can't be used: {error.orig}; check the disk and who else uses it, then run the same command again"
+        yield _unusable(error.orig)
+
+
+def _unusable(reason: object) -> str:
+    return f"the database can't be used: {reason}; check the disk and who else uses it, then run the same command again"
 
 
 def _forget_stdout() -> None:

@@ -1,12 +1,13 @@
 """``init`` and ``check``: writing a study down, and finding out whether it can work."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from crowd_imi.cli.output import Json, Output, StudyFolder
-from crowd_imi.errors import StudyError
+from crowd_imi.cli.publisher import EndpointUrl, PagesUrl
+from crowd_imi.errors import StudyError, command
 from crowd_imi.files import write_atomically
 from crowd_imi.records import Record
 from crowd_imi.study_templates import TemplateName, template
@@ -22,13 +23,23 @@ GITIGNORE = """\
 *.db-shm
 *.db-wal
 /pack/
+/embeddings/
 /plan.json
 /sprites/
 /network/
 /rehearsals/
 /report/
 /serving.json
+/hosted.json
 """
+
+
+CheckedPlatform = Annotated[
+    Literal["local", "link", "prolific", "mturk"] | None,
+    typer.Option(
+        "--on", help="Look at this platform too: credentials, balance, pay, and whether the pages answer.", show_default=False
+    ),
+]
 
 
 class Begun(Record):
@@ -50,17 +61,29 @@ def register(app: typer.Typer) -> None:
         """Write a commented study.toml to start from."""
         output = Output(json)
         toml = begin(folder, template)
-        output.say(f"wrote {toml}; edit it, then run: crowd-imi check {folder}")
+        output.say(f"wrote {toml}; edit it, then run: {command('check', folder)}")
         output.result(Begun(study_toml=toml, template=template.value))
 
     @app.command()
-    def check(study: StudyFolder, json: Json = False) -> None:
-        """Look for every problem at once: file, images, models, pack, plan and money."""
-        from crowd_imi.readiness import look_at
+    def check(
+        study: StudyFolder,
+        on: CheckedPlatform = None,
+        pages_url: PagesUrl = None,
+        endpoint_url: EndpointUrl = None,
+        json: Json = False,
+    ) -> None:
+        """Look for every problem at once: file, images, models, pack, plan and money; with --on, the platform and pages too."""
+        from crowd_imi.platforms.opening import DEFAULT_PAGES_URL, Choice
+        from crowd_imi.readiness import look_at, with_platform
         from crowd_imi.study import load_study
 
         output = Output(json)
-        found = look_at(load_study(study), output.track)
+        loaded = load_study(study)
+        found = look_at(loaded, output.track)
+        if on is not None:
+            found = with_platform(
+                loaded, found, Choice(name=on, pages_url=pages_url or DEFAULT_PAGES_URL, endpoint_url=endpoint_url)
+            )
         _tell(output, found)
         output.result(found)
         if found.problems:

@@ -1,5 +1,6 @@
 """``plan``: lay out the tasks and mint the sprites."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -8,6 +9,7 @@ from crowd_imi.cli.output import Json, Output, StudyFolder
 
 if TYPE_CHECKING:
     from crowd_imi.design.summary import PlanSummary
+    from crowd_imi.study import Study
 
 
 def register(app: typer.Typer) -> None:
@@ -24,11 +26,11 @@ def register(app: typer.Typer) -> None:
         loaded = load_study(study)
         made = make_plan(loaded, output.track)
         summary = summarise(loaded, made)
-        _show(output, summary)
+        _show(output, loaded, summary)
         output.result(summary)
 
 
-def _show(output: Output, summary: "PlanSummary") -> None:
+def _show(output: Output, study: "Study", summary: "PlanSummary") -> None:
     from rich.table import Table
 
     table = Table("arm", "units", "null", "responses", "tasks", "95 % of a unit", box=None, pad_edge=False)
@@ -43,8 +45,30 @@ def _show(output: Output, summary: "PlanSummary") -> None:
     output.say(
         f"sprites: {summary.sprites}, {summary.sprite_bytes / 1e6:.1f} MB; a visit loads {summary.bytes_per_visit / 1e6:.2f} MB"
     )
-    output.say(f"cost:    {summary.cost} when nobody is replaced ({summary.reward} each); fees of a platform not counted")
+    where: dict[str, list[str]] = {}
+    for platform, cost in summary.costs.items():
+        where.setdefault(str(cost), []).append(platform)
+    costs = ", ".join(f"{cost} on {' and '.join(platforms)}" for cost, platforms in where.items())
+    output.say(f"cost:    {costs}; when nobody is replaced ({summary.reward} each, and the platform's fee)")
+    for sentence in _expected(study):
+        output.say(f"expect:  {sentence}")
     if summary.replacements_within_cap >= 0:
         output.say(f"cap:     {summary.cap}, which leaves room for {summary.replacements_within_cap} replacements")
     else:
         output.say(f"cap:     {summary.cap}, which is too low to pay every task once; raise pay.cap")
+
+
+def _expected(study: "Study") -> Iterator[str]:
+    """What the numbers of each kind of arm promise, from simulated studies; nothing for arms that are too small to compare."""
+    from crowd_imi.errors import ScoringError
+    from crowd_imi.scoring.power import expected_precision
+
+    file = study.file
+    for units, responses in dict.fromkeys((arm.units, arm.responses) for arm in file.arms):
+        try:
+            found = expected_precision(
+                units=units, responses=responses, trials=file.tasks.trials, panels=file.panels.batches, seed=file.study.seed
+            )
+        except ScoringError:
+            continue
+        yield f"with {units} units and {responses} responses each: {found.sentence[:1].lower()}{found.sentence[1:]}"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from rich.table import Table
 
 from crowd_imi.scoring import Group
+from crowd_imi.scoring.imi_scores import TableGroup
 from crowd_imi.scoring.wording import interval, model_name, share
 
 
@@ -32,3 +33,18 @@ def _cells(group: Group) -> tuple[str, ...]:
         f"{share(group.mean)} {interval(group.low, group.high)}".replace(" ", "\N{NO-BREAK SPACE}"),
         share(group.mean_all),
     )
+
+
+def table_of_file(groups: Iterable[TableGroup]) -> Table:
+    """Units, responses and mean proportion correct of each group of a table in the published format."""
+    title = "Mean of unit means [95 % bootstrap interval over units], chance is .5"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("model", "mode", "difficulty"):
+        table.add_column(column, overflow="fold")
+    for column in ("units", "responses", "participants", "mean"):
+        table.add_column(column, justify="right", overflow="fold")
+    for group in groups:
+        mean = f"{share(group.mean)} {interval(group.low, group.high)}".replace(" ", "\N{NO-BREAK SPACE}")
+        counts = (group.units, group.responses, group.participants)
+        table.add_row(group.model, group.mode, (group.difficulty or "").replace("_", " "), *map(str, counts), mean)
+    return table

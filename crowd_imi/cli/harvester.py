@@ -29,13 +29,16 @@ def harvest(
     """Collect what was submitted, check it, pay it, and offer again what doesn't count."""
     from crowd_imi import harvester
     from crowd_imi.cli.run_folder import open_run
-    from crowd_imi.errors import PlatformError
+    from crowd_imi.errors import PlatformError, command
     from crowd_imi.publisher.lock import hold_to_lock
+    from crowd_imi.store.lab import require_lab_key
     from crowd_imi.study import load_study
 
     output = Output(as_json)
     study = load_study(folder)
     store, platform = open_run(study, rehearsal)
+    require_lab_key(store)
+    told: set[str] = set()
     while True:
         study = load_study(folder)  # the cap and the thresholds may be edited while this runs
         if rehearsal is None:
@@ -51,6 +54,10 @@ def harvest(
                 output.say(f"{time.strftime('%H:%M:%S')}  {_sentence(done)}")
             for refusal in done.refused:
                 output.say(f"          refused: {refusal}")
+            for visit in set(done.to_compensate) - told:
+                again = command("pay", folder, "--visit", visit)
+                output.say(f"          visit {visit} finished here and gave the place back there; pay it with: {again}")
+            told.update(done.to_compensate)
             if not watch or (done.complete and not done.refused):
                 output.result(done)
                 return

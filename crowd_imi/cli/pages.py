@@ -11,14 +11,15 @@ import typer
 
 from crowd_imi.cli.output import Json, Output, StudyFolder
 from crowd_imi.cli.run_folder import Rehearsal
-from crowd_imi.errors import StoreError
+from crowd_imi.errors import StoreError, command
 from crowd_imi.files import write_atomically
-from crowd_imi.records import Record
+from crowd_imi.records import Serving
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from crowd_imi.pages.server import Site
+    from crowd_imi.platforms.opening import Choice
     from crowd_imi.study import Study
 
 Host = Annotated[str, typer.Option(help="Address that the task pages listen on.")]
@@ -29,16 +30,6 @@ PlacesPort = Annotated[
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 
 LOOPBACK = "127.0.0.1"
-
-
-class Serving(Record):
-    """What is served where; also in the run folder's ``serving.json`` while it is."""
-
-    pages: str
-    places: str | None
-    link: str | None = None
-    """A preview's link."""
-    pid: int
 
 
 def register(app: typer.Typer) -> None:
@@ -57,23 +48,25 @@ def serve(  # noqa: PLR0913, PLR0917 (one per option)
     json: Json = False,
 ) -> None:
     """Serve the task pages, and the local platform's list of places."""
+    from crowd_imi.design.begun import current_plan
     from crowd_imi.pages.server import Site, listen
-    from crowd_imi.platforms.local import LocalPlatform
     from crowd_imi.publisher.lock import hold_to_lock
     from crowd_imi.study import load_study
 
     loaded = load_study(study)
     if rehearsal is None:
         hold_to_lock(loaded)
+        current_plan(loaded)
     run_folder = loaded.folder if rehearsal is None else loaded.rehearsal(rehearsal)
-    _check_run(loaded, run_folder)
-    pages = Site(lambda: _pages(loaded, run_folder), listen(host, port))
+    choice = _check_run(loaded, run_folder)
+    pages = Site(lambda: _pages(loaded, run_folder, choice), listen(host, port))
+    if choice.name != "local":
+        serving = Serving(pages=pages.address, places=None, pid=os.getpid())
+        _serve((pages,), workers, run_folder, serving, Output(json), _other_ports(pages.address, (choice.arrival_url,)))
+        return
     places = Site(lambda: _places(run_folder), listen(LOOPBACK, places_port, "--places-port"))
-    platform = LocalPlatform(run_folder / "local.db")
-    platform.set_base_url(places.address)
-    remarks = _other_ports(pages.address, platform.arrival_urls())
-    platform.close()
     serving = Serving(pages=pages.address, places=places.address, pid=os.getpid())
+    remarks = _other_ports(pages.address, _local_arrivals(run_folder, places.address))
     _serve((pages, places), workers, run_folder, serving, Output(json), remarks)
 
 
@@ -102,7 +95,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one per option)
         output.say(link)
         output.result(Serving(pages=base, places=None, link=link, pid=os.getpid()))
         return
-    pages = Site(lambda: _pages(loaded, run_folder, with_platform=False), listen(host, port))
+    pages = Site(lambda: _pages(loaded, run_folder, None), listen(host, port))
     link = f"{pages.address}/preview?token={token}"
     serving = Serving(pages=pages.address, places=None, link=link, pid=os.getpid())
     _serve((pages,), workers, run_folder, serving, Output(json))
@@ -118,14 +111,26 @@ def _other_ports(pages: str, arrival_urls: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def _pages(study: "Study", run_folder: Path, *, with_platform: bool = True) -> "Flask":
-    from crowd_imi.pages.app import create_app
+def _local_arrivals(run_folder: Path, places: str) -> tuple[str, ...]:
+    """Tell the local platform where its list of places is; returns where its postings send people."""
     from crowd_imi.platforms.local import LocalPlatform
+
+    platform = LocalPlatform(run_folder / "local.db")
+    platform.set_base_url(places)
+    arrivals = platform.arrival_urls()
+    platform.close()
+    return arrivals
+
+
+def _pages(study: "Study", run_folder: Path, choice: "Choice | None") -> "Flask":
+    """The task pages; without a platform for a preview."""
+    from crowd_imi.pages.app import create_app
+    from crowd_imi.platforms.opening import open_platform
     from crowd_imi.store import Store
     from crowd_imi.store.engine import database_urls
 
     store = Store.open(*database_urls(run_folder))
-    platform = LocalPlatform(run_folder / "local.db") if with_platform else None
+    platform = None if choice is None else open_platform(study, run_folder, choice, patient=False)
     return create_app(study, store, platform, run_folder=run_folder)
 
 
@@ -136,27 +141,39 @@ def _places(run_folder: Path) -> "Flask":
     return create_app(LocalPlatform(run_folder / "local.db"))
 
 
-def _check_run(study: "Study", run_folder: Path) -> None:
-    """Say what is wrong here, in one line, rather than in every worker."""
+def _check_run(study: "Study", run_folder: Path) -> "Choice":
+    """Say what is wrong here, in one line, rather than in every worker; returns which platform the run is on."""
     from crowd_imi.pages.app import create_app
-    from crowd_imi.store import Store
+    from crowd_imi.plan import load_plan
+    from crowd_imi.platforms.opening import choice_of, open_platform, require_books
+    from crowd_imi.store import Store, StoreKind
     from crowd_imi.store.engine import database_urls
+    from crowd_imi.store.lab import require_lab_key
 
     store = Store.open(*database_urls(run_folder))
     try:
+        if store.kind is StoreKind.REHEARSAL and store.about("plan_sha256") != load_plan(study.plan).sha256:
+            again = command("rehearse", study.folder, "--name", run_folder.name)
+            raise StoreError(f"{run_folder}: this is a rehearsal of another plan than {study.plan}; run `{again}`")
         create_app(study, store, None, run_folder=run_folder)
+        require_lab_key(store)
+        choice = choice_of(store)
+        require_books(store, run_folder, choice)
+        if store.kind is not StoreKind.PREVIEW:
+            open_platform(study, run_folder, choice)
+        return choice
     finally:
         store.close()
 
 
 def _make_preview(study: "Study", run_folder: Path) -> None:
     """The preview's databases; they are made anew when the plan was."""
-    from crowd_imi.plan import load_plan
+    from crowd_imi.design.begun import current_plan
     from crowd_imi.publisher.launch import create_store
     from crowd_imi.store import Store, StoreKind
     from crowd_imi.store.engine import database_urls
 
-    plan = load_plan(study.plan)
+    plan = current_plan(study)
     if (run_folder / "study.db").exists():
         try:
             store = Store.open(*database_urls(run_folder))

@@ -1,6 +1,6 @@
 """``rehearse``: the whole study with simulated participants, before anybody is paid."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ def register(app: typer.Typer) -> None:
     def rehearse(  # noqa: PLR0913, PLR0917 (one option each)
         study: StudyFolder,
         name: Annotated[str, typer.Option(help="Of the folder below rehearsals/; an earlier one is replaced.")] = "rehearsal",
+        on: Annotated[
+            Literal["local", "link", "prolific", "mturk"],
+            typer.Option(help="The platform; Prolific and MTurk by their stand-ins."),
+        ] = "local",
         seed: Annotated[int, typer.Option(min=0, help="Of the participants; the same seed gives the same answers.")] = 1,
         participants: Annotated[
             int | None, typer.Option(min=1, help="At most so many; as many as the study needs unless given.")
@@ -40,7 +44,7 @@ def register(app: typer.Typer) -> None:
             cast = Cast(cheaters=cheaters, at_most=participants)
         else:
             cast = Cast(troublemakers=(), cheaters=cheaters, at_most=participants, only_cheaters=True)
-        done = run.rehearse(load_study(study), name, participants=cast, seed=seed, leak=leak, track=output.track)
+        done = run.rehearse(load_study(study), name, on=on, participants=cast, seed=seed, leak=leak, track=output.track)
         for line in _summary(done):
             output.say(line)
         output.result(done)

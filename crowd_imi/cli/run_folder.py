@@ -8,7 +8,7 @@ import typer
 from crowd_imi.errors import StoreError
 
 if TYPE_CHECKING:
-    from crowd_imi.platforms.local import LocalPlatform
+    from crowd_imi.platforms.base import Platform
     from crowd_imi.store import Store
     from crowd_imi.study import Study
 
@@ -30,12 +30,14 @@ def run_folder(study: "Study", rehearsal: str | None) -> Path:
     return folder
 
 
-def open_run(study: "Study", rehearsal: str | None) -> "tuple[Store, LocalPlatform]":
+def open_run(study: "Study", rehearsal: str | None) -> "tuple[Store, Platform]":
     """The run's store and the platform that it is on."""
-    from crowd_imi.platforms.local import LocalPlatform
+    from crowd_imi.platforms.opening import choice_of, open_platform, require_books
     from crowd_imi.store import Store
     from crowd_imi.store.engine import database_urls
 
     folder = run_folder(study, rehearsal)
     store = Store.open(*database_urls(folder))
-    return store, LocalPlatform(folder / "local.db")
+    choice = choice_of(store)
+    require_books(store, folder, choice)
+    return store, open_platform(study, folder, choice)

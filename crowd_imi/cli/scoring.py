@@ -17,6 +17,22 @@ if TYPE_CHECKING:
 _NAMED = 5
 """Units without a response are named up to this many; all of them stand in units.csv."""
 
+ScoredFolder = Annotated[
+    Path | None, typer.Argument(metavar="STUDY", help="The study's folder, where study.toml is.", show_default=False)
+]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="FILE", help="Score this table in the published format instead of a study; nothing is written."
+    ),
+]
+Crossed = Annotated[
+    bool,
+    typer.Option(
+        "--crossed/--no-crossed",
+        help="Fit the crossed model (units, participants, panels; guess rate 1/2): about a second an arm.",
+    ),
+]
 Note = Annotated[str, typer.Option(help="A remark that the report shows at its top.")]
 
 
@@ -25,8 +41,14 @@ class Scored(Record):
 
     units_csv: Path
     models_csv: Path
+    comparisons_csv: Path
+    reliability_csv: Path
     groups: tuple[dict[str, Any], ...]
     """Each as ``scoring.Group``."""
+    comparisons: dict[str, Any]
+    """As ``scoring.comparisons.Comparisons``, each with a sentence in plain words."""
+    reliability: tuple[dict[str, Any], ...]
+    """Each as ``scoring.reliability.Reliability``: how far unit scores can be trusted."""
     unanswered: tuple[str, ...]
 
 
@@ -42,35 +64,82 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
 
     @app.command()
-    def score(study: StudyFolder, rehearsal: Rehearsal = None, json: Json = False) -> None:
+    def score(
+        study: ScoredFolder = None,
+        from_file: From = None,
+        rehearsal: Rehearsal = None,
+        crossed: Crossed = False,
+        json: Json = False,
+    ) -> None:
         """MIS per unit and per model, with intervals: report/units.csv and report/models.csv."""
         from crowd_imi.scoring import tables
+        from crowd_imi.scoring.compare import compare
+        from crowd_imi.scoring.reliability import reliabilities
 
         output = Output(json)
-        _study, _store, folder, scores = _scored(study, rehearsal)
+        if from_file is not None:
+            if study is not None or rehearsal is not None or crossed:
+                raise typer.BadParameter(
+                    "--from FILE scores a table alone; leave STUDY, --rehearsal and --crossed out, or leave --from out"
+                )
+            _score_file(output, from_file)
+            return
+        if study is None:
+            raise typer.BadParameter("name a STUDY, or a table with --from FILE")
+        loaded, _store, folder, scores = _scored(study, rehearsal, output if crossed else None)
         units, models = tables.write(scores, folder)
+        comparisons = compare(scores, loaded.file.study.seed)
+        compared = tables.write_comparisons(comparisons, folder)
+        reliable = reliabilities(scores, loaded.file.study.seed)
+        trusted = tables.write_reliability(reliable, folder)
         _show(output, scores)
-        output.say(f"units:  {units}\nmodels: {models}")
-        groups = tuple(group.model_dump() for group in scores.groups)
-        output.result(Scored(units_csv=units, models_csv=models, groups=groups, unanswered=scores.unanswered))
+        output.say(f"units:       {units}\nmodels:      {models}\ncomparisons: {compared}\nreliability: {trusted}")
+        output.result(
+            Scored(
+                units_csv=units,
+                models_csv=models,
+                comparisons_csv=compared,
+                reliability_csv=trusted,
+                groups=tuple(group.model_dump() for group in scores.groups),
+                comparisons=comparisons.model_dump(mode="json"),
+                reliability=tuple(one.model_dump() for one in reliable),
+                unanswered=scores.unanswered,
+            )
+        )
 
     @app.command()
-    def report(study: StudyFolder, rehearsal: Rehearsal = None, note: Note = "", json: Json = False) -> None:
+    def report(
+        study: StudyFolder, rehearsal: Rehearsal = None, note: Note = "", crossed: Crossed = True, json: Json = False
+    ) -> None:
         """One self-contained HTML page with tables, plots and panels: report/report.html."""
         from crowd_imi.scoring import tables
         from crowd_imi.scoring.report import write_report
 
         output = Output(json)
-        loaded, store, folder, scores = _scored(study, rehearsal)
+        loaded, store, folder, scores = _scored(study, rehearsal, output if crossed else None)
         units, models = tables.write(scores, folder)
         page = write_report(loaded, store, scores, folder, note=note)
         output.say(f"report: {page}")
         output.result(Reported(report=page, units_csv=units, models_csv=models))
 
 
-def _scored(study_folder: Path, rehearsal: str | None) -> "tuple[Study, Store, Path, Scores]":
+def _score_file(output: Output, path: Path) -> None:
+    from crowd_imi.cli.group_table import table_of_file
+    from crowd_imi.scoring.imi_scores import score_file
+
+    scores = score_file(path)
+    output.say(table_of_file(scores.groups))
+    output.say("")
+    for remark in scores.remarks:
+        output.say(remark)
+    output.result(scores)
+
+
+def _scored(study_folder: Path, rehearsal: str | None, crossed: Output | None) -> "tuple[Study, Store, Path, Scores]":
+    """``crossed`` shows the progress of the crossed model; None leaves it out."""
     from crowd_imi.cli.run_folder import run_folder
     from crowd_imi.scoring import score
+    from crowd_imi.scoring.stimuli import layer_order
     from crowd_imi.store import Store
     from crowd_imi.store.engine import database_urls
     from crowd_imi.study import load_study
@@ -78,7 +147,12 @@ def _scored(study_folder: Path, rehearsal: str | None) -> "tuple[Study, Store, P
     study = load_study(study_folder)
     folder = run_folder(study, rehearsal)
     store = Store.open(*database_urls(folder))
-    return study, store, folder / "report", score(study, store)
+    scores = score(study, store, layer_order(study, store))
+    if crossed is not None:
+        from crowd_imi.scoring.crossed_model import with_crossed
+
+        scores = with_crossed(scores, crossed.track)
+    return study, store, folder / "report", scores
 
 
 def _show(output: Output, scores: "Scores") -> None:

@@ -16,7 +16,7 @@ def check_all(submission: Submission, limits: ExclusionSection) -> tuple[Check, 
     Who failed practice never came to the rest, so nothing else is measured of them.
     """
     if not submission.practice_passed:
-        submission = replace(submission, answers=(), consented_at=None, instructed_at=None, submitted_at=None)
+        submission = replace(submission, answers=(), consented_at=None, instructed_at=None, practised_at=None, submitted_at=None)
     return (
         catch_trials(submission, at_least=limits.min_catch_ratio),
         total_time(submission, at_least=limits.min_total_seconds, at_most=limits.max_total_seconds),

@@ -33,6 +33,10 @@ class SubmittedAnswer:
     """The trial asks about a null unit, which nobody can answer."""
     row: Row
     correct: bool
+    at: int | None = None
+    """Server: when it was stored."""
+    saving_ms: float | None = None
+    """Browser: how long the answer before it took to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Submission:
     practice_passed: bool
     consented_at: int | None = None
     instructed_at: int | None = None
+    practised_at: int | None = None
     submitted_at: int | None = None
 
     @property

@@ -10,6 +10,7 @@
     fidelity   a sprite's tiles as a browser decodes them, and how far they are from the originals
     encoding   a task's sprites as AVIF: one quality, one size
     minting    sprite files: made once, kept, removed when stale
+    begun      the plan that a study began with, which its store remembers
     plan       all of it, written down
     summary    what a plan asks for in people and money
 """

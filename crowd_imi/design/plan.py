@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from crowd_imi.design.begun import hold_to_begun
 from crowd_imi.design.encoding import grid_for
 from crowd_imi.design.layout import LaidOutTask, LaidOutTrial, arrange, lay_out
 from crowd_imi.design.minting import Batch, mint, remove_stale
 from crowd_imi.design.practice import load_practice
-from crowd_imi.errors import DesignError
+from crowd_imi.errors import DesignError, command
 from crowd_imi.keys import study_key
 from crowd_imi.pack import Pack
-from crowd_imi.plan import Plan, PlannedTask, PlannedTrial, PracticeTrial, load_plan
+from crowd_imi.plan import Plan, PlannedTask, PlannedTrial, PracticeTrial
 from crowd_imi.progress import Track, silent
 from crowd_imi.resources import resource
 from crowd_imi.seeds import generator
@@ -21,7 +22,8 @@ def make_plan(study: Study, track: Track = silent, *, practice: Path | None = No
     """Lay out every arm's tasks, mint their sprites and write plan.json last.
 
     Run again with the same study file, pack and key it finds everything there and changes nothing. Sprites that the new
-    plan doesn't name are removed once it is written.
+    plan doesn't name are removed once it is written. In a study that has begun it brings back what was lost or changed, and
+    writes nothing but the plan that the study began with.
 
     Args:
         study: with a rendered pack.
@@ -30,8 +32,10 @@ def make_plan(study: Study, track: Track = silent, *, practice: Path | None = No
 
     Raises:
         PackError: there is no pack, or it lacks an arm.
-        DesignError: the pack doesn't fit study.toml, there are too few catch trials, or answers exist for another plan.
+        DesignError: the pack doesn't fit study.toml, there are too few catch trials, or the study began with another plan.
+        StoreError: the study has begun, and its databases or its key can't be used.
     """
+    _require_key(study)
     pack = Pack(study.pack)
     _check_size(study, pack)
     grid = grid_for(study.file.panels.image_size)
@@ -50,7 +54,7 @@ def make_plan(study: Study, track: Track = silent, *, practice: Path | None = No
         ),
         tasks=tuple(_planned(task, batch.file_names(key, grid)) for task, batch in zip(tasks, batches, strict=True)),
     )
-    _refuse_to_change(study, plan)
+    hold_to_begun(study, plan)
     mint(study.sprites, [drill_batch, *batches], key, grid, track)
     plan.save(study.plan)
     remove_stale(study.sprites, sprite_names(plan))
@@ -66,16 +70,17 @@ def _check_size(study: Study, pack: Pack) -> None:
     wanted, stored = study.file.panels.image_size, pack.manifest.image_size
     if wanted != stored:
         raise DesignError(
-            f"{study.toml}: panels.image_size = {wanted}, but the pack's images have {stored} px; run `crowd-imi render` again"
+            f"{study.toml}: panels.image_size = {wanted}, but the pack's images have {stored} px; "
+            f"run `{command('render', study.folder)}` again"
         )
 
 
-def _refuse_to_change(study: Study, plan: Plan) -> None:
-    """Answers point into the plan: once there is a store, the plan stays as it is."""
-    if study.database.exists() and study.plan.exists() and load_plan(study.plan).sha256 != plan.sha256:
+def _require_key(study: Study) -> None:
+    """Sprites are named by the key: a new one, made in passing, would give other names than those in the store."""
+    if study.database.exists() and not study.key.exists():
         raise DesignError(
-            f"{study.plan}: this study has begun ({study.database.name} is there), and study.toml or the pack has changed since; "
-            "put them back, or begin a new study in another folder"
+            f"{study.key}: it is missing, but this study has begun ({study.database.name} is there) and the names of its sprites "
+            "come from it; put it back from a backup"
         )
 
 

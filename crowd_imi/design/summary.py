@@ -2,8 +2,10 @@
 
 from math import sqrt
 from statistics import fmean
+from typing import get_args
 
 from crowd_imi.plan import Plan
+from crowd_imi.platforms.opening import PlatformName, price_on
 from crowd_imi.records import Money, Record, Unit
 from crowd_imi.study import Study
 
@@ -39,6 +41,8 @@ class PlanSummary(Record):
     bytes_per_visit: int
     """Images of one visit: practice and one task, mean over tasks."""
     reward: Money
+    costs: dict[str, Money]
+    """Platform → what it costs with that platform's fees when nobody has to be replaced."""
     cost: Money
     """Rewards when nobody has to be replaced; without a platform's fees."""
     cap: Money
@@ -66,10 +70,16 @@ def summarise(study: Study, plan: Plan) -> PlanSummary:
         sprite_bytes=practice + sum(visits) - len(visits) * practice,
         bytes_per_visit=round(fmean(visits)),
         reward=pay.reward_money,
+        costs=_costs(study, len(plan.tasks)),
         cost=Money(amount=cost, currency=pay.currency),
         cap=Money(amount=pay.cap, currency=pay.currency),
         replacements_within_cap=(pay.cap - cost) // pay.reward if pay.reward else 0,
     )
+
+
+def _costs(study: Study, tasks: int) -> dict[str, Money]:
+    prices = {name: price_on(study, name) for name in get_args(PlatformName)}
+    return {name: Money(amount=tasks * each.amount, currency=each.currency) for name, each in prices.items() if each is not None}
 
 
 def _arm(plan: Plan, study: Study, arm: str) -> ArmSummary:

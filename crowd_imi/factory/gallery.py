@@ -1,12 +1,20 @@
-"""``pack/gallery.html``: every unit's panels on one page, to be looked through before anybody is paid."""
+"""``pack/gallery.html``: every unit's panels on one page, to be looked through, and vetoed from, before anybody is paid."""
 
+import json
+import shlex
+from collections import Counter
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from crowd_imi.errors import FactoryError, command
 from crowd_imi.files import write_atomically
-from crowd_imi.pack import Pack, image_path
+from crowd_imi.pack import GALLERY, Manifest, Pack, image_path
 from crowd_imi.study import Study
+from crowd_imi.vetoes import PREFIX, load_vetoes, vetoed_but_shown
+
+_SHORT = 12
+"""Characters of an image's SHA-256 that the page names it by, or more where two images would share them."""
 
 
 def write_gallery(study: Study) -> Path:
@@ -17,8 +25,39 @@ def write_gallery(study: Study) -> Path:
 
     Raises:
         PackError: there is no pack yet.
+        FactoryError: vetoes.toml is damaged.
     """
-    pack = Pack(study.pack)
+    path = study.pack / GALLERY
+    write_atomically(path, gallery_page(study, Pack(study.pack)).encode())
+    return path
+
+
+def require_looked_at(study: Study, pack: Pack) -> Path:
+    """Make sure that the page on the disk shows this pack, undamaged, and nothing that was vetoed.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        FactoryError: it doesn't.
+        PackError: an image is missing or changed.
+    """
+    path = study.pack / GALLERY
+    vetoed = vetoed_but_shown(study, pack)
+    if vetoed is not None:
+        raise FactoryError(vetoed)
+    if not path.is_file() or path.read_bytes() != gallery_page(study, pack).encode():
+        raise FactoryError(
+            f"{path}: there is no page of this pack yet; run `{command('gallery', study.folder)}` and look at it first"
+        )
+    damage = next(pack.damage(), None)
+    if damage is not None:
+        raise FactoryError(f"{damage}; run `{command('render', study.folder)}` and look again")
+    return path
+
+
+def gallery_page(study: Study, pack: Pack) -> str:
+    """The page's HTML."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -26,10 +65,42 @@ def write_gallery(study: Study) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    manifest, vetoes = pack.manifest, load_vetoes(study)
+    short = _short(manifest)
     environment.filters["path"] = lambda digest: image_path(Path(), digest).as_posix()
-    page = environment.get_template("gallery.html.j2").render(
-        title=study.file.study.title, manifest=pack.manifest, sources=pack.manifest.sources
+    environment.filters["short"] = lambda digest: digest[:short]
+    return environment.get_template("gallery.html.j2").render(
+        title=study.file.study.title,
+        manifest=manifest,
+        sources=manifest.sources,
+        skipped=_skipped(manifest),
+        vetoed_images=vetoes.images_shown(manifest),
+        vetoed_units=vetoes.units,
+        still_shown=len(vetoes.still_shown(manifest)),
+        command=shlex.join(["crowd-imi", "gallery", str(study.folder.resolve())]),
+        render=command("render", study.folder.resolve()),
+        # Nothing in it may end the script that holds it.
+        settings=json.dumps({"pack": pack.digest}).replace("<", "\\u003c"),
     )
-    path = study.pack / "gallery.html"
-    write_atomically(path, page.encode())
-    return path
+
+
+def _short(manifest: Manifest) -> int:
+    length = max(_SHORT, PREFIX)
+    while len({digest[:length] for digest in manifest.sources}) < len(manifest.sources):
+        length += 1
+    return length
+
+
+def _skipped(manifest: Manifest) -> dict[str, str]:
+    """Unit → how many images its panels passed over, in words."""
+    counts: dict[str, Counter[str]] = {}
+    for model in manifest.models.values():
+        for skip in model.skips:
+            counts.setdefault(skip.unit, Counter())[skip.reason] += 1
+    return {
+        unit: ", ".join(f"{number} {_WORDS[reason][number > 1]}" for reason, number in sorted(of_unit.items()))
+        for unit, of_unit in counts.items()
+    }
+
+
+_WORDS = {"near-duplicate": ("near-duplicate", "near-duplicates"), "veto": ("vetoed image", "vetoed images")}

@@ -1,62 +1,150 @@
 """From a study's models and images to its pack."""
 
+import hashlib
 import logging
 import platform
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 
-from crowd_imi.errors import FactoryError
-from crowd_imi.factory.images import find_images
-from crowd_imi.factory.pack import PackWriter, manifest_bytes
+from crowd_imi.errors import FactoryError, PackError, command
+from crowd_imi.factory.crops import CropReader
+from crowd_imi.factory.images import study_images
+from crowd_imi.factory.judge import Judge
+from crowd_imi.factory.pack import PackWriter, sealed
 from crowd_imi.factory.panels import PanelMaker
-from crowd_imi.factory.record import Recording
+from crowd_imi.factory.record import Recorder, Recording, hold_together
+from crowd_imi.factory.running import alone
 from crowd_imi.factory.sample import Sample, draw_sample
-from crowd_imi.pack import ArmPack, Manifest, ModelProvenance, Replacement
+from crowd_imi.image_sets import image_set
+from crowd_imi.pack import ArmPack, Manifest, ModelProvenance, Pack, Recorded, Replacement, Skip, manifest_bytes
 from crowd_imi.progress import Track, silent
-from crowd_imi.study import Study, images_needed
+from crowd_imi.records import Unit
+from crowd_imi.store import Store
+from crowd_imi.store.engine import database_urls
+from crowd_imi.study import Study
+from crowd_imi.vetoes import Vetoes, load_vetoes
 
-MADE_WITH = ("crowd-imi", "kornia", "numpy", "pillow", "timm", "torch", "torch-lucent", "torchvision")
+KEPT = 12
+"""Lowest and highest activations that are kept of every unit, per batch of panels: those that easy panels show, and some more."""
+
+MADE_WITH = ("crowd-imi", "kornia", "numpy", "pillow", "pyarrow", "scipy", "timm", "torch", "torch-lucent", "torchvision")
 """Whose versions the manifest states."""
 
 log = logging.getLogger(__name__)
 
 
-def render(study: Study, track: Track = silent) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What depends on the machine and not on the study."""
+
+    crop_cache: Path | None = None
+    """A folder where crops are kept for later passes, N · size² · 3 bytes."""
+    workers: int | None = None
+    """Threads that decode images; as many as there are cores, by default."""
+
+
+DEFAULTS = Options()
+
+
+def render(study: Study, track: Track = silent, options: Options = DEFAULTS) -> Manifest:
     """Sample units, record activations, choose exemplars, visualise features and write the pack.
 
-    Running it again gives the same pack, and doesn't make a visualisation anew that an earlier run has finished.
+    Running it again gives the same pack: a recording goes on where it was killed, and no visualisation that an earlier run has
+    finished is made anew.
 
     Raises:
         VisionError: a model, its weights or its layers can't be used.
-        FactoryError: images or usable units are too few, or the study has begun with another pack.
+        FactoryError: images or usable units are too few, the study has begun with another pack, or another render is at work.
     """
-    images = find_images(study.images, study.file.panels.image_size, images_needed(study.file))
-    writer = PackWriter(study.pack)
+    with alone(study.recordings / ".lock"):
+        return _render(study, track, options)
+
+
+def _render(study: Study, track: Track, options: Options) -> Manifest:
+    images = study_images(study)
+    file = study.file
+    recorder = Recorder(
+        folder=study.recordings,
+        crops=CropReader(images, file.panels.image_size, options.crop_cache, options.workers),
+        settings=file.recording,
+        seed=file.study.seed,
+        k=KEPT * file.panels.batches,
+    )
+    writer = _writer(study)
     made = _Made()
-    for model_name in dict.fromkeys(arm.model for arm in study.file.arms):
-        sample = draw_sample(study, model_name, images, track)
-        made.add(model_name, sample)
-        # Later models don't look again at what the first found out to be unusable.
-        images = replace(images, names=sample.recording.names)
-        maker = PanelMaker(study, sample, writer)
-        for arm in study.file.arms:
+    vetoes = load_vetoes(study)
+    for model_name in dict.fromkeys(arm.model for arm in file.arms):
+        judge = Judge(file, model_name, vetoes)
+        sample = draw_sample(study, model_name, recorder, judge, track)
+        made.hold_together(sample.recording)
+        _warn_of_strange_vetoes(vetoes, model_name, sample)
+        maker = PanelMaker(study, sample, writer, judge.looks(sample.recording))
+        for arm in file.arms:
             if arm.model == model_name:
                 made.arms[arm.id] = maker.arm_pack(arm, track)
-    _warn(study, made.recordings[0])
-    manifest = _manifest(study, made, writer)
-    _refuse_to_change(study, manifest)
+        made.add(model_name, sample, maker.skips)
+    manifest = sealed(_manifest(study, made, writer))
+    _hold_to_begun(study, manifest)
     writer.finish(manifest)
+    recorder.forget_all_but(made.folders)
+    _warn_of_change(study, recorder.crops)
     return manifest
 
 
-def _refuse_to_change(study: Study, manifest: Manifest) -> None:
-    """Answers are about the pack's panels: once there is a store, the pack stays as it is."""
-    path = study.pack / "manifest.json"
-    if study.database.exists() and path.exists() and path.read_bytes() != manifest_bytes(manifest):
-        raise FactoryError(
-            f"{path}: this study has begun ({study.database.name} is there), and study.toml, the images or installed libraries "
-            "have changed since; put them back, or begin a new study in another folder"
+def _warn_of_change(study: Study, crops: CropReader) -> None:
+    """What came or went while images were recorded isn't in the pack; nobody would notice before the next render."""
+    try:
+        now = image_set(study)
+    except FactoryError as error:
+        log.warning("%s: images changed while they were recorded: %s", study.images, error)
+        return
+    if now.digest() != crops.digest:
+        before, after = set(crops.images.names), set(now.names)
+        log.warning(
+            "%s: images changed while they were recorded (%d more, %d fewer, or others written anew), and the pack shows those "
+            "that were there at the beginning; run `%s` to take the change in",
+            *(study.images, len(after - before), len(before - after), command("render", study.folder)),
         )
+
+
+def _warn_of_strange_vetoes(vetoes: Vetoes, model: str, sample: Sample) -> None:
+    """A slip of the pen in vetoes.toml must not show somebody what was meant to be kept away."""
+    for key in vetoes.units:
+        unit = Unit.from_key(key)
+        layer = sample.layers.get(unit.layer)
+        if unit.model == model and (layer is None or unit.channel >= layer.channels or unit.key != key):
+            log.warning("vetoes.toml: %s has no unit %s among its layers; correct it if you meant another", model, key)
+
+
+def _writer(study: Study) -> PackWriter:
+    """Of a study that has begun, one that stores nothing that isn't in the pack already."""
+    if not study.database.exists():
+        return PackWriter(study.pack)
+    try:
+        there = frozenset(Pack(study.pack).manifest.sources)
+    except PackError:
+        return PackWriter(study.pack)  # damaged or gone: it may be made again as it was
+    return PackWriter(study.pack, only=there, otherwise=_begun(study))
+
+
+def _hold_to_begun(study: Study, manifest: Manifest) -> None:
+    """Answers are about the pack's panels: once there is a store, the pack stays the one that it names."""
+    if not study.database.exists():
+        return
+    store = Store.open(*database_urls(study.folder))
+    try:
+        if store.about("pack_sha256") != hashlib.sha256(manifest_bytes(manifest)).hexdigest():
+            raise FactoryError(_begun(study))
+    finally:
+        store.close()
+
+
+def _begun(study: Study) -> str:
+    return (
+        f"{study.pack}: this study has begun ({study.database.name} is there), and study.toml, the vetoes, the images or "
+        "installed libraries have changed since; put them back, or begin a new study in another folder"
+    )
 
 
 @dataclass
@@ -65,35 +153,46 @@ class _Made:
 
     models: dict[str, ModelProvenance] = field(default_factory=dict)
     replacements: list[Replacement] = field(default_factory=list)
-    recordings: list[Recording] = field(default_factory=list)
-    """One per model; the first has looked at every file."""
+    first: Recording | None = None
+    """The first model's; the others saw the same images."""
+    folders: set[Path] = field(default_factory=set)
+    """Of the recordings that the pack was made from."""
     arms: dict[str, ArmPack] = field(default_factory=dict)
 
-    def add(self, name: str, sample: Sample) -> None:
-        self.models[name] = _provenance(sample)
+    def add(self, name: str, sample: Sample, skips: tuple[Skip, ...]) -> None:
+        self.models[name] = _provenance(sample, skips)
         self.replacements += sample.replacements
-        self.recordings.append(sample.recording)
+        self.folders |= {recording.folder for recording in sample.recordings.values()}
+
+    def hold_together(self, recording: Recording) -> None:
+        if self.first is None:
+            self.first = recording
+        hold_together(self.first, recording)
 
 
-def _provenance(sample: Sample) -> ModelProvenance:
-    model = sample.model
-    return ModelProvenance(source=model.source, weights_sha256=model.weights_sha256, input_size=model.input_size)
-
-
-def _warn(study: Study, first: Recording) -> None:
-    for name in first.unreadable:
-        log.warning("%s: this image can't be read and is left out", study.images / name)
-    for name in first.duplicates:
-        log.warning("%s: this image looks exactly like an earlier one and is left out", study.images / name)
+def _provenance(sample: Sample, skips: tuple[Skip, ...]) -> ModelProvenance:
+    model, computed = sample.model, sample.recording.computed
+    readouts = {name: layer.readout.sha256 for name, layer in sample.layers.items() if layer.readout is not None}
+    return ModelProvenance(
+        source=model.source,
+        weights_sha256=model.weights_sha256,
+        input_size=model.input_size,
+        layers=tuple(sample.layers),
+        constant={name: count for name in sample.layers if (count := sample.recording.constant(name))},
+        readouts=readouts,
+        skips=skips,
+        recorded=Recorded(device=computed.device, precision=computed.precision, batch=computed.batch, threads=computed.threads),
+    )
 
 
 def _manifest(study: Study, made: _Made, writer: PackWriter) -> Manifest:
-    first = made.recordings[0]
+    first = made.first
+    assert first is not None
     return Manifest(
         study=study.file.study.name,
         seed=study.file.study.seed,
         image_size=study.file.panels.image_size,
-        image_count=len(first.names),
+        image_count=len(first.usable),
         image_set_sha256=first.image_set_sha256,
         licence=study.file.images.licence,
         provenance=study.file.images.provenance,

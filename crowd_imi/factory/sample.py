@@ -1,29 +1,28 @@
 """A model's sample of units: drawn, recorded, and freed of those that nobody could be asked about."""
 
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crowd_imi.errors import FactoryError
-from crowd_imi.factory.exemplars import flaw
-from crowd_imi.factory.images import ImageFiles, check_count
-from crowd_imi.factory.record import Recording, record
+from crowd_imi.factory.images import check_count
+from crowd_imi.factory.record import Column, Recorder, Recording, hold_together
 from crowd_imi.factory.units import candidates
 from crowd_imi.pack import Replacement
 from crowd_imi.progress import Track, silent
-from crowd_imi.records import Difficulty, Unit
-from crowd_imi.study import Study, images_needed
+from crowd_imi.records import Unit
+from crowd_imi.study import ModelSection, Study
 from crowd_imi.vision.layers import UnitLayer, describe_layers, unit_layers
 from crowd_imi.vision.models import LoadedModel, load_model
+from crowd_imi.vision.published import layer_globs
+from crowd_imi.vision.readouts import load_readouts
 
 SPARE = 0.25
 """Share of units recorded beyond those needed, so that a unit without use rarely costs a second pass."""
 
-Column = NDArray[np.float32]
+Judge = Callable[[Unit, Recording], str | None]
+"""Why nobody can be asked about a recorded unit, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +31,31 @@ class Sample:
 
     model: LoadedModel
     layers: dict[str, UnitLayer]
+    """In the network's order."""
     units: tuple[Unit, ...]
     """In sampling order; an arm of n units asks about the first n."""
-    columns: dict[str, Column]
-    """Unit key → activations, shape (images,)."""
-    recording: Recording
+    recordings: dict[str, Recording]
+    """Unit key → the pass that holds its column."""
     replacements: tuple[Replacement, ...]
 
+    @property
+    def recording(self) -> Recording:
+        """The pass that the first unit comes from; what it says of the images holds for all."""
+        return self.recordings[self.units[0].key]
 
-def draw_sample(study: Study, model_name: str, images: ImageFiles, track: Track = silent) -> Sample:
+    def column(self, unit: Unit) -> Column:
+        """A unit's activations, shape (usable images,)."""
+        return self.recordings[unit.key].column(unit)
+
+
+def draw_sample(study: Study, model_name: str, recorder: Recorder, judge: Judge, track: Track = silent) -> Sample:
     """Draw the units that a model's arms need and record them; one that can't be asked about is replaced.
 
     Args:
         study: the study.
         model_name: as in ``[models.NAME]``.
-        images: the study's.
+        recorder: of the study's images.
+        judge: says which unit can't be asked about.
         track: shows progress.
 
     Raises:
@@ -55,70 +64,69 @@ def draw_sample(study: Study, model_name: str, images: ImageFiles, track: Track 
     """
     section = study.file.models[model_name]
     model = load_model(section, study.folder, study.file.study.seed)
-    layers = describe_layers(model.module, unit_layers(model.module, section.layers), model.input_size)
-    arms = [arm for arm in study.file.arms if arm.model == model_name]
-    wanted = max(max(arm.units, arm.null) for arm in arms)
-    judge = _Judge(study, model, layers, tuple(dict.fromkeys(arm.difficulty for arm in arms)), images, track)
-    judged = judge.judged(candidates(model_name, layers, study.file.study.seed), wanted)
-    filled: dict[int, tuple[Unit, Column]] = {}
+    layers = _layers(section, study, model)
+    order = candidates(model_name, section, layers, study.file.study.seed)
+    wanted = max(max(arm.units, arm.null) for arm in study.file.arms if arm.model == model_name)
+    recordings: dict[str, Recording] = {}
+
+    def record(units: Sequence[Unit]) -> Recording:
+        recording = recorder.record(model_name, model, layers, units, track)
+        hold_together(next(iter(recordings.values()), recording), recording)
+        usable = len(recording.usable)
+        check_count(study, usable, len(recording.images.names) - usable)
+        return recording
+
+    filled: dict[int, Unit] = {}
     failed: dict[int, list[tuple[Unit, str]]] = defaultdict(list)
     places = deque(range(wanted))
-    for unit, column, reason in judged:
+    for recording, unit in _recorded(record, order, wanted, track):
         place = places.popleft()
+        reason = judge(unit, recording)
         if reason is None:
-            filled[place] = (unit, column)
+            filled[place] = unit
+            recordings[unit.key] = recording
         else:
             failed[place].append((unit, reason))
             places.append(place)
         if not places:
             break
     if places:
-        raise FactoryError(
-            f"models.{model_name}.layers: {wanted} units are needed and only {len(filled)} of all channels can be asked about "
-            f"(e.g. {_example(failed)}); name more layers or lower units"
-        )
+        raise FactoryError(_too_few(model_name, section, wanted, len(filled), failed))
     return Sample(
         model=model,
         layers={layer.name: layer for layer in layers},
-        units=tuple(filled[place][0] for place in range(wanted)),
-        columns={unit.key: column for unit, column in filled.values()},
-        recording=judge.recording,
+        units=tuple(filled[place] for place in range(wanted)),
+        recordings=recordings,
         replacements=tuple(
-            Replacement(unit=unit.key, reason=reason, replaced_by=filled[place][0].key)
+            Replacement(unit=unit.key, reason=reason, replaced_by=filled[place].key)
             for place in sorted(failed)
             for unit, reason in failed[place]
         ),
     )
 
 
-@dataclass
-class _Judge:
-    """Records candidates, as many at a time as are likely to be needed, and says which can be used."""
-
-    study: Study
-    model: LoadedModel
-    layers: Sequence[UnitLayer]
-    difficulties: Sequence[Difficulty]
-    images: ImageFiles
-    track: Track
-    recording: Recording = field(init=False)
-    """Of the last pass."""
-
-    def judged(self, order: Iterator[Unit], wanted: int) -> Iterator[tuple[Unit, Column, str | None]]:
-        """Every candidate in order with its activations and, when it can't be used, the reason."""
-        panels = self.study.file.panels
-        count = wanted + max(4, round(SPARE * wanted))
-        while drawn := list(islice(order, count)):
-            self.recording = record(self.model, self.layers, drawn, self.images, self.track)
-            usable = len(self.recording.names)
-            check_count(self.images.folder, usable, len(self.images.names) - usable, images_needed(self.study.file))
-            for unit, column in zip(drawn, self.recording.columns.T, strict=True):
-                yield unit, column, flaw(np.sort(column), panels.batches, self.difficulties)
-            count *= 2  # where most units are of no use, a pass over all images for a few more each would never end
+def _layers(section: ModelSection, study: Study, model: LoadedModel) -> tuple[UnitLayer, ...]:
+    readouts = load_readouts(section, study.folder, model.device)
+    names = unit_layers(model.module, layer_globs(section), readouts)
+    return describe_layers(model.module, names, model.input_size, readouts)
 
 
-def _example(failed: dict[int, list[tuple[Unit, str]]]) -> str:
-    for faults in failed.values():
-        unit, reason = faults[0]
-        return f"{unit.key}: {reason}"
-    return "there are fewer channels than that"
+def _recorded(
+    record: Callable[[Sequence[Unit]], Recording], order: Iterator[Unit], wanted: int, track: Track
+) -> Iterator[tuple[Recording, Unit]]:
+    """Candidates in order, recorded as many at a time as are likely to be needed."""
+    count = wanted + max(4, round(SPARE * wanted))
+    while drawn := list(islice(order, count)):
+        recording = record(drawn)
+        yield from ((recording, unit) for unit in track(drawn, f"ranking images for units of {drawn[0].model}"))
+        count *= 2  # where most units are of no use, a pass over all images for a few more each would never end
+
+
+def _too_few(model_name: str, section: ModelSection, wanted: int, usable: int, failed: dict[int, list[tuple[Unit, str]]]) -> str:
+    faults = [fault for place in sorted(failed) for fault in failed[place]]
+    example = f"{faults[0][0].key}: {faults[0][1]}" if faults else "there are fewer than that"
+    key, remedy = ("units", "list more units") if section.units else ("layers", "name more layers")
+    return (
+        f"models.{model_name}.{key}: {wanted} units are needed and only {usable} can be asked about (e.g. {example}); "
+        f"{remedy} or lower the arms' units"
+    )

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from crowd_imi.factory.record import activations
 from crowd_imi.records import REFERENCES, Side
 from crowd_imi.study import VisualisationSection
 from crowd_imi.vision.layers import UnitLayer, channels_first, watched
 from crowd_imi.vision.models import LoadedModel
-from crowd_imi.vision.preprocess import Pixels, normalise
+from crowd_imi.vision.preprocess import Pixels, normalise, to_input
 
 with warnings.catch_warnings():
     # kornia 0.4.1, which lucent needs, compiles with torch.jit.script at import; torch has called that deprecated.
@@ -114,11 +114,14 @@ def diversity(features: Tensor) -> Tensor:
 
 
 def _loss(output: Tensor, target: Target, weight: float) -> Tensor:
-    """The first image is driven alone; over the other eight, drive and diversity are weighed as in lucent."""
-    drives = output[:, target.channel].mean(1) / target.span
+    """The first image is driven alone; over the other eight, drive and diversity are weighed as in lucent.
+
+    Diversity is that of the layer's channels also when the unit is read out of them.
+    """
+    drives = target.layer.maps(output, (target.channel,))[:, 0].mean(1) / target.span
     drive = drives[0] + drives[1:].mean()
     loss = -drive if target.side == "max" else drive
-    return loss + weight * diversity(output[1:]) if weight else loss
+    return loss + weight * diversity(channels_first(output[1:], target.layer.axis)) if weight else loss
 
 
 class _Reached(Exception):
@@ -126,14 +129,14 @@ class _Reached(Exception):
 
 
 def _output(model: LoadedModel, layer: UnitLayer, images: Tensor) -> Tensor:
-    """The layer's output as (images, channels, positions)."""
+    """The layer's output."""
     outputs: list[Tensor] = []
 
     def keep(_name: str, output: Tensor) -> None:
-        outputs.append(channels_first(output, layer.axis))
+        outputs.append(output)
         raise _Reached
 
-    with watched(model.module, (layer.name,), keep), suppress(_Reached):
+    with watched(model.module, (layer.module,), keep), suppress(_Reached):
         model.module(images)
     return outputs[0]
 
@@ -166,10 +169,18 @@ def _to_pixels(images: Tensor) -> Pixels:
 
 
 def _strongest_first(pixels: Pixels, model: LoadedModel, target: Target) -> Visualisations:
-    reached = activations(model, target.layer, target.channel, pixels)
+    reached = _activations(model, target, pixels)
     strongest = int(reached.argmax() if target.side == "max" else reached.argmin())
     order = [strongest, *(index for index in range(len(pixels)) if index != strongest)]
     return Visualisations(pixels[order], tuple(float(reached[index]) for index in order))
+
+
+def _activations(model: LoadedModel, target: Target, pixels: Pixels) -> NDArray[np.float32]:
+    """The unit's on finished images, shape (images,)."""
+    with torch.inference_mode():
+        output = _output(model, target.layer, to_input(pixels, model))
+        reached: NDArray[np.float32] = target.layer.activations(output, (target.channel,))[:, 0].cpu().numpy()
+    return reached
 
 
 @contextmanager

@@ -1,14 +1,18 @@
 """Last step: as many places on the platform as open tasks need, never more than the cap allows."""
 
+import sys
 from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
 
 from crowd_imi.errors import CapReached, PlatformError
 from crowd_imi.harvester.context import OCCUPYING, Round
-from crowd_imi.harvester.stock import PAYABLE, Stock
+from crowd_imi.harvester.stock import Stock
 from crowd_imi.ledger import IntentState, PaidCall, close, spend
-from crowd_imi.lifecycle import PlatformStatus
+from crowd_imi.lifecycle import PAYABLE, PlatformStatus
+from crowd_imi.platforms.base import Capability, PostingState
 from crowd_imi.records import Money
-from crowd_imi.store.money import count_intents, intents_in
+from crowd_imi.store.money import bonus_spending, count_intents, intents_in
 from crowd_imi.store.submissions import visits_of
 from crowd_imi.store.tables import Posting
 
@@ -54,12 +58,15 @@ def adjust_places(this: Round, places: Places, stock: Stock) -> int:
         The places offered now.
     """
     _read_back(this, places.offered)
-    target = places.used + len(stock.open)
+    if this.state is not PostingState.OPEN:
+        return places.offered
+    # Whoever handed in without a visit here may be approved there all the same: places in all stay within the cap.
+    target = min(places.used + len(stock.open), max(offered_at_most(this), places.used))
     offered = places.offered
     try:
         if target > offered:
             offered = _raise(this, offered, target, stock)
-        elif max(target, places.taken) < offered:
+        elif max(target, places.taken) < offered and Capability.FEWER_PLACES in this.platform.capabilities:
             this.platform.set_places(this.platform_posting, max(target, places.taken))
             offered = max(target, places.taken)
     except PlatformError as error:
@@ -72,14 +79,22 @@ def adjust_places(this: Round, places: Places, stock: Stock) -> int:
     return offered
 
 
+def offered_at_most(this: Round) -> int:
+    """How many places the cap could pay, if every one of them were."""
+    pay, price = this.study.file.pay, this.price.amount
+    with this.store.read() as session:
+        left = pay.cap - bonus_spending(session)
+    return left // price if price else sys.maxsize
+
+
 def _raise(this: Round, offered: int, target: int, stock: Stock) -> int:
     more = target - offered
     with this.store.read() as session:
-        number = count_intents(session, "places", f"{this.posting}/") + 1
-    call = PaidCall(
-        "places", f"{this.posting}/{number}/{target}", Money(amount=more * this.reward.amount, currency=this.reward.currency)
-    )
-    reserved = (stock.unpaid + len(stock.open) - more) * this.reward.amount
+        subject = _unused(session, this.posting, target) or (
+            f"{this.posting}/{count_intents(session, 'places', f'{this.posting}/') + 1}/{target}"
+        )
+    call = PaidCall("places", subject, Money(amount=more * this.price.amount, currency=this.price.currency))
+    reserved = (stock.unpaid + len(stock.open) - more) * this.price.amount
 
     def set_places() -> str:
         this.platform.set_places(this.platform_posting, target)
@@ -87,6 +102,13 @@ def _raise(this: Round, offered: int, target: int, stock: Stock) -> int:
 
     spend(this.lease, call, set_places, reserved=reserved)
     return target
+
+
+def _unused(session: Session, posting: str, target: int) -> str | None:
+    """The subject of an earlier try for as many places, which came to nothing."""
+    tried = (*intents_in(session, IntentState.HELD, "places"), *intents_in(session, IntentState.REFUSED, "places"))
+    fits = (i.subject for i in tried if i.subject.startswith(f"{posting}/") and i.subject.endswith(f"/{target}"))
+    return next(fits, None)
 
 
 def _read_back(this: Round, offered: int) -> None:

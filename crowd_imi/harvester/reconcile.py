@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 
-from crowd_imi.allocation import release_expired
+from crowd_imi.allocation import release_expired, time_out
 from crowd_imi.errors import PlatformError
 from crowd_imi.harvester.context import Round
 from crowd_imi.keys import keyed_hash, study_key
 from crowd_imi.ledger import PaidCall, note
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for, move
+from crowd_imi.platforms.base import Capability
 from crowd_imi.store.submissions import see_strays, visits_of
 from crowd_imi.store.tables import Visit
+from crowd_imi.store.transactions import transact
 from crowd_imi.store.visits import find_visit
 
-_MOVES = {Action.RETURN: VisitState.RETURNED, Action.TIME_OUT: VisitState.TIMED_OUT}
+_MOVES = frozenset({Action.RETURN, Action.TIME_OUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Reconciled:
 
 def reconcile(this: Round) -> Reconciled:
     """Time out who took too long, follow what the platform says, and take back places that nobody uses."""
-    with this.store.write() as session:
-        expired = release_expired(session, this.study.file.pages.visit_minutes, this.store.now())
+    minutes, now = this.study.file.pages.visit_minutes, this.store.now()
+    expired = transact(this.store, lambda session: release_expired(session, minutes, now))
     with this.store.read() as session:
         visits = visits_of(session, this.posting)
     moved = [_follow(this, visit.id) for visit in visits if _has_news(this, visit)]
@@ -60,17 +62,23 @@ def _follow(this: Round, visit_id: str) -> Action:
             return Action.NOTHING
         action = action_for(visit.state, status)
         visit.platform_state = status
-        if action in _MOVES:
-            move(visit, _MOVES[action], this.store.now())
+        if action is Action.RETURN:
+            move(visit, VisitState.RETURNED, this.store.now())
+        elif action is Action.TIME_OUT and not time_out(session, visit, this.store.now()):
+            action = Action.PAY
+        if status == PlatformStatus.REJECTED and visit.payment == Payment.UNPAID:
+            visit.payment = Payment.REJECTED.value  # by a person, here or there
         unpaid = visit.payment == Payment.UNPAID
     if action is Action.NOTE_PAID and unpaid:
-        note(this.lease, PaidCall("approve", visit_id, this.reward), "approved on the platform")
+        note(this.lease, PaidCall("approve", visit_id, this.price), "approved on the platform")
         with this.store.write() as session:
             session.get_one(Visit, visit_id).payment = Payment.PAID.value
     return action
 
 
 def _release(this: Round, submission: str) -> bool:
+    if Capability.RELEASE not in this.platform.capabilities:
+        return False
     try:
         this.platform.release(submission)
     except PlatformError as error:

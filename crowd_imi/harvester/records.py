@@ -24,6 +24,8 @@ class Harvest(Record):
     """Places offered on the platform in all."""
     short: tuple[str, ...]
     """Tasks without a valid response that have no attempt or no money left, as ``arm/number``."""
+    to_compensate: tuple[str, ...]
+    """Visits that are owed their reward and gave the place back on the platform: for a person, with ``crowd-imi pay``."""
     refused: tuple[str, ...]
     """What the platform said no to; tried again in the next round."""
     complete: bool

@@ -7,8 +7,11 @@ from typing import Literal
 
 from crowd_imi.errors import CapReached, PlatformError
 from crowd_imi.harvester.context import Round
-from crowd_imi.ledger import PaidCall, spend
+from crowd_imi.ledger import IntentState, PaidCall, spend
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
+from crowd_imi.platforms.base import Capability
+from crowd_imi.store import Store
+from crowd_imi.store.money import COMPENSATION, find_intent
 from crowd_imi.store.submissions import visits_to_pay
 from crowd_imi.store.tables import Visit
 
@@ -41,7 +44,7 @@ def settle(this: Round, unpaid: int, promised: int) -> Settled:
     late = [visit for visit in waiting if visit.left_at is not None]
     outcomes = [_pay(this, visit, 0) for visit in waiting if visit.left_at is None]
     others = unpaid - outcomes.count("paid") - len(late) + promised
-    outcomes += [_pay(this, visit, others * this.reward.amount) for visit in late]
+    outcomes += [_pay(this, visit, others * this.price.amount) for visit in late]
     return Settled(outcomes.count("paid"), outcomes.count("held"))
 
 
@@ -50,12 +53,14 @@ def _pay(this: Round, visit: Visit, reserved: int) -> Outcome:
     if submission is None:
         this.refused.append(f"approve {visit.id}: its platform ids were deleted, so it can't be paid any more")
         return "not now"
-    if action_for(visit.state, this.statuses.get(submission)) is not Action.PAY:
+    if action_for(visit.state, this.status_of(visit.id)) is not Action.PAY or not this.can_be_approved(submission):
+        return "not now"
+    if _is_set_aside(this, visit.id):
         return "not now"
     try:
         spend(
             this.lease,
-            PaidCall("approve", visit.id, this.reward),
+            PaidCall("approve", visit.id, this.price),
             lambda: _approve(this, visit.id, submission),
             reserved=reserved,
             read_back=lambda: _approved(this, visit.id, submission),
@@ -70,6 +75,34 @@ def _pay(this: Round, visit: Visit, reserved: int) -> Outcome:
         row = session.get_one(Visit, visit.id)
         row.payment, row.platform_state = Payment.PAID.value, PlatformStatus.APPROVED.value
     return "paid"
+
+
+def _is_set_aside(this: Round, visit: str) -> bool:
+    """Whether a compensation stands in for the reward, or has to, as the platform doesn't pay this submission any more."""
+    compensation = _compensation(this, visit)
+    if compensation == IntentState.DONE:
+        note_compensated(this.store, visit)
+    if compensation is not None:
+        return True
+    stranded = this.status_of(visit) == PlatformStatus.RETURNED and Capability.PAYS_RETURNED not in this.platform.capabilities
+    if stranded:
+        this.stranded.append(visit)
+    return stranded
+
+
+def note_compensated(store: Store, visit_id: str) -> None:
+    """A compensation stands in for the reward, which is never paid beside it."""
+    with store.write() as session:
+        visit = session.get_one(Visit, visit_id)
+        if visit.payment == Payment.UNPAID:
+            visit.payment = Payment.PAID.value
+
+
+def _compensation(this: Round, visit: str) -> str | None:
+    """The state of a visit's compensation that was, or may have been, sent."""
+    with this.store.read() as session:
+        intent = find_intent(session, "bonus", f"{visit}/{COMPENSATION}")
+    return intent.state if intent is not None and intent.state in (IntentState.OPEN, IntentState.DONE) else None
 
 
 def _approve(this: Round, visit: str, submission: str) -> str:
@@ -90,4 +123,4 @@ def _naming_nobody(visit: str, submission: str) -> Iterator[None]:
     try:
         yield
     except PlatformError as error:
-        raise PlatformError(str(error).replace(submission, f"of visit {visit}")) from None
+        raise type(error)(str(error).replace(submission, f"of visit {visit}")) from None

@@ -9,7 +9,7 @@ from crowd_imi.harvester.records import ArmStatus, Difference, Status
 from crowd_imi.harvester.stock import Stock, take_stock
 from crowd_imi.ledger import Books, books
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
-from crowd_imi.platforms.base import Platform
+from crowd_imi.platforms.base import Platform, price
 from crowd_imi.records import Money
 from crowd_imi.store import Store
 from crowd_imi.store.postings import postings
@@ -28,7 +28,8 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     """
     posting = _posting(store, platform.name)
     statuses, places = _read_platform(platform, posting)
-    stock = take_stock(study, store)
+    each = price(platform, study.file.pay.reward_money)
+    stock = take_stock(study, store, each)
     with store.people() as people:
         submissions = submission_ids(people, platform.name)
     with store.read() as session:
@@ -38,7 +39,6 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     there = {visit.id: statuses.get(submissions.get(visit.id, "")) for visit in visits}
     strays = strays_of(statuses, submissions, {visit.id for visit in visits})
     taken = sum(status in OCCUPYING for status in statuses.values())
-    reward = study.file.pay.reward
     states = Counter(visit.state for visit in visits)
     return Status(
         study=study.file.study.name,
@@ -52,7 +52,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         places_free=max(0, places - taken),
         reward=study.file.pay.reward_money,
         spent=_money(study, ledger.spent),
-        committed=_money(study, stock.payable * reward - ledger.held),
+        committed=_money(study, stock.payable * each.amount - ledger.held),
         held=_money(study, ledger.held),
         cap=study.file.pay.cap_money,
         differences=_differences(visits, there),

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from crowd_imi.allocation import ATTEMPTS
-from crowd_imi.lifecycle import OWED, UNDER_WAY, VisitState
+from crowd_imi.lifecycle import PAYABLE, VisitState
+from crowd_imi.records import Money
 from crowd_imi.store import Store
+from crowd_imi.store.money import bonus_spending
 from crowd_imi.store.submissions import TaskStanding, count_payable, task_standings
 from crowd_imi.study import Study
-
-PAYABLE = UNDER_WAY | OWED
-"""States in which a visit may have to be paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +38,17 @@ class Stock:
         return not self.open and not self.pending
 
 
-def take_stock(study: Study, store: Store) -> Stock:
-    """Count tasks and visits as they are now."""
+def take_stock(study: Study, store: Store, price: Money) -> Stock:
+    """Count tasks and visits as they are now; ``price`` is what one paid submission costs, fees included."""
     pay, tasks = study.file.pay, study.file.tasks
     with store.read() as session:
         standings = task_standings(session, ATTEMPTS)
         payable = count_payable(session, PAYABLE)
+        left = pay.cap - bonus_spending(session)
         unpaid = count_payable(session, PAYABLE, unpaid_only=True)
     nobodys = [task for task in standings if task.holder is None]
     free = [task for task in nobodys if task.attempts < tasks.max_attempts]
-    affordable = max(0, pay.cap // pay.reward - payable) if pay.reward else len(free)
+    affordable = max(0, left // price.amount - payable) if price.amount else len(free)
     return Stock(
         valid=tuple(task for task in standings if task.holder == VisitState.VALID),
         pending=tuple(task for task in standings if task.holder not in (None, VisitState.VALID)),

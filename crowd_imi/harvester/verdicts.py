@@ -60,12 +60,20 @@ def _judge(session: Session, this: Round, visit_id: str) -> Judged | None:
 def _submission(session: Session, visit: Visit) -> Submission:
     return Submission(
         answers=tuple(
-            SubmittedAnswer(cast(TrialKind, answer.kind), answer.null_unit, cast(Row, answer.row), answer.correct)
+            SubmittedAnswer(
+                kind=cast(TrialKind, answer.kind),
+                null_unit=answer.null_unit,
+                row=cast(Row, answer.row),
+                correct=answer.correct,
+                at=answer.at,
+                saving_ms=answer.saving_ms,
+            )
             for answer in answered_trials(session, visit.id)
         ),
         practice_blocks=practice_blocks_of(session, visit.id),
         practice_passed=visit.practised_at is not None,
         consented_at=visit.consented_at,
         instructed_at=visit.instructed_at,
+        practised_at=visit.practised_at,
         submitted_at=visit.submitted_at,
     )

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.store.money import amount_of, intents_in
 
-SPENDING = ("approve",)
+SPENDING = ("approve", "bonus")
 """Operations that spend; posting and places promise what approvals will spend."""
 
 

@@ -14,11 +14,13 @@ from sqlalchemy.orm import Session
 from crowd_imi.errors import LedgerError
 from crowd_imi.records import Money
 from crowd_imi.store import Clock, Store, SystemClock
+from crowd_imi.store.backups import require_unfenced
 from crowd_imi.store.money import SPENDER, lease_row
 from crowd_imi.store.tables import Lease
 
-LEASE_MS = 120_000
-"""A lease ends this long after its holder last spent something; longer than any one call to a platform may take."""
+LEASE_MS = 900_000
+"""A lease ends this long after its holder last spent something; longer than any one thing that is
+spent may take with all of its tries."""
 
 _HOLDER = re.compile(r"process (\d+) on (\S+) ")
 
@@ -57,6 +59,7 @@ def lease(store: Store, holder: str, cap: Money, clock: Clock | None = None) -> 
 
     Raises:
         LedgerError: somebody else holds it; says who and until when.
+        StoreError: this is a restored copy that hasn't taken over.
     """
     unique = f"{holder} (process {os.getpid()} on {socket.gethostname()} {secrets.token_hex(3)})"
     held = HeldLease(store, cap, unique, clock or SystemClock())
@@ -72,6 +75,7 @@ def lease(store: Store, holder: str, cap: Money, clock: Clock | None = None) -> 
 
 
 def _take(session: Session, held: HeldLease) -> None:
+    require_unfenced(session)
     row = lease_row(session)
     if row is None:
         row = Lease(name=SPENDER, holder=held.holder, expires_at=0)

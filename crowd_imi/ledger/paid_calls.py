@@ -8,14 +8,14 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from crowd_imi.errors import CapReached, LedgerError, PlatformError
+from crowd_imi.errors import CapReached, LedgerError, PlatformError, Unreachable
 from crowd_imi.ledger.books import SPENDING
 from crowd_imi.ledger.leases import HeldLease
 from crowd_imi.records import Money
 from crowd_imi.store.money import amount_of, find_intent
 from crowd_imi.store.tables import Intent
 
-Operation = Literal["post", "places", "approve"]
+Operation = Literal["post", "places", "approve", "bonus"]
 
 
 class IntentState(StrEnum):
@@ -68,11 +68,10 @@ def spend(
     Raises:
         CapReached: it would go over the cap (the intent is held).
         LedgerError: the lease was lost, or the currency isn't the cap's.
+        Unreachable: the platform gave no answer (the intent stays open, to be read back).
         PlatformError: the platform said no (the intent is refused).
     """
-    with lease.store.write() as session:
-        lease.renew(session)
-        intent, left_open = _intend(session, lease, paid, reserved)
+    intent, left_open = intend(lease, paid, reserved)
     if intent.state == IntentState.DONE:
         return intent.outcome
     if intent.state == IntentState.HELD:
@@ -81,6 +80,8 @@ def spend(
     if outcome is None:
         try:
             outcome = call()
+        except Unreachable:
+            raise  # it may have been done: the intent stays open, and the next run reads it back
         except PlatformError as error:
             close(lease, intent.id, IntentState.REFUSED, str(error))
             raise
@@ -104,8 +105,21 @@ def close(lease: HeldLease, intent: str, state: IntentState, outcome: str | None
         row.state, row.outcome, row.closed_at = state.value, outcome, lease.store.now()
 
 
+def intend(lease: HeldLease, paid: PaidCall, reserved: int = 0) -> tuple[Intent, bool]:
+    """Write down what is about to be paid, or find what was written before.
+
+    Returns:
+        The intent as it may be acted upon (done, held or open), and whether an earlier process left it open.
+
+    Raises:
+        LedgerError: the lease was lost, or the currency isn't the cap's.
+    """
+    with lease.store.write() as session:
+        lease.renew(session)
+        return _intend(session, lease, paid, reserved)
+
+
 def _intend(session: Session, lease: HeldLease, paid: PaidCall, reserved: int) -> tuple[Intent, bool]:
-    """The intent as it may be acted upon, and whether an earlier process left it open."""
     cap = lease.cap
     if paid.money.currency != cap.currency:
         raise LedgerError(f"{paid}: {paid.money} can't be held against a cap in {cap.currency}")
@@ -113,6 +127,7 @@ def _intend(session: Session, lease: HeldLease, paid: PaidCall, reserved: int) -
     if known is not None and known.state in (IntentState.DONE, IntentState.OPEN):
         return known, known.state == IntentState.OPEN
     intent = known or _new(session, lease, paid)
+    intent.amount = paid.money.amount  # of one that was refused or held before, what is meant now
     spent = amount_of(session, SPENDING, (IntentState.OPEN, IntentState.DONE), but=intent.id)
     over = spent + reserved + paid.money.amount - cap.amount
     if over > 0:

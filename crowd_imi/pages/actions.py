@@ -6,7 +6,7 @@ same reply, and nothing is stored twice.
 
 from sqlalchemy.orm import Session
 
-from crowd_imi.allocation import retake_task
+from crowd_imi.allocation import hand_in
 from crowd_imi.errors import Refused
 from crowd_imi.lifecycle import VisitState, move
 from crowd_imi.pages.layout import chosen_side, main_upper
@@ -126,17 +126,16 @@ def submit(session: Session, visit: Visit, task: TaskTrials, request: SubmitRequ
     Raises:
         Refused: not every question is answered.
     """
+    feedback = request.feedback.strip() or None
     if visit.submitted_at is not None:
+        # A repeat, or the time was over while they wrote.
+        visit.feedback = visit.feedback or feedback
         return
     missing = len(task.trials) - len(answers_of(session, visit.id))
     if missing:
         raise Refused(f"{missing} questions aren't answered yet; please reload the page.", 409, "out-of-order")
-    late = visit.state in {S.TIMED_OUT, S.RETURNED}
-    move(visit, S.SUBMITTED, now)
-    visit.submitted_at = now
-    visit.feedback = request.feedback.strip() or None
-    if late:
-        retake_task(session, visit)
+    hand_in(session, visit, now)
+    visit.feedback = feedback
 
 
 def _answer_reply(correct: bool, answered: int, right: int, task: TaskTrials) -> AnswerReply:

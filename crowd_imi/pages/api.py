@@ -57,7 +57,8 @@ def visit() -> Response:
         step = step_of(found, len(answers), len(task.trials))
         practice = None
         if step in BEFORE_MAIN:
-            practice = practice_view(found, here.plan.practice, *standing(session, found, len(here.plan.practice)))
+            block = standing(session, found, len(here.plan.practice))
+            practice = practice_view(found, here.plan.practice, here.sprites_at, *block)
     return as_json(
         VisitView(
             step=step,
@@ -67,7 +68,7 @@ def visit() -> Response:
             answered=len(answers),
             correct=sum(answer.correct for answer in answers),
             practice=practice,
-            main=main_view(found, task),
+            main=main_view(found, task, here.sprites_at),
             texts=here.texts,
             completion=_completion(found) if step in AT_END else None,
         )
@@ -115,7 +116,8 @@ def practice() -> Response:
     blocks = here.study.file.exclusion.max_practice_blocks
 
     def work(session: Session, visit: Visit, now: int) -> tuple[Visit, PracticeReply]:
-        return visit, practise(session, visit, here.plan.practice, wish, max_blocks=blocks, now=now)
+        reply = practise(session, visit, here.plan.practice, wish, sprites_at=here.sprites_at, max_blocks=blocks, now=now)
+        return visit, reply
 
     visit, reply = _act(work)
     if reply.step in AT_END:
@@ -175,7 +177,8 @@ def _completion(visit: Visit) -> CompletionView | None:
     if submission is None:
         return None
     try:
-        return CompletionView(url=here.platform.finish_url(submission, completion_code(here.key, visit.posting_id)))
+        finish = here.platform.finish(submission, completion_code(here.key, visit.posting_id))
+        return CompletionView(url=finish.url, form=finish.form)
     except PlatformError as error:
         # The answers are stored all the same; the page asks again when it is reloaded.
         log.error("visit %s: no way back to the platform: %s", visit.id, str(error).replace(submission, "its submission"))

@@ -8,16 +8,19 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
-from crowd_imi.errors import DesignError, Refused, StoreError
+from crowd_imi.errors import DesignError, Refused, StoreError, command
+from crowd_imi.hosted import origin_of
 from crowd_imi.keys import study_key
 from crowd_imi.pages.api import api
 from crowd_imi.pages.arrival import arrival, refusal_page
 from crowd_imi.pages.assets import assets
 from crowd_imi.pages.context import Pages, as_json
+from crowd_imi.pages.hosted import OWN, sprite_addresses
+from crowd_imi.pages.link import link
 from crowd_imi.pages.texts import load_texts
 from crowd_imi.pages.tokens import Tokens
 from crowd_imi.pages.view import Problem
-from crowd_imi.plan import Plan, load_plan
+from crowd_imi.plan import load_plan
 from crowd_imi.platforms.base import Platform
 from crowd_imi.resources import resource
 from crowd_imi.store import Store
@@ -28,10 +31,10 @@ log = logging.getLogger(__name__)
 LARGEST_REQUEST = 64 * 1024
 
 HEADERS = {
-    # jsPsych sets style attributes; everything else comes from this server and runs no inline script.
+    # jsPsych sets style attributes; everything but hosted sprites comes from this server, and no inline script runs.
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "
-        "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'{sprites} blob: data:; "
+        "connect-src 'self'; form-action {frames}; base-uri 'none'; frame-ancestors {frames}"
     ),
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -50,14 +53,16 @@ def create_app(study: Study, store: Store, platform: Platform | None, *, run_fol
 
     Raises:
         DesignError: there is no plan, or it has no practice.
+        PagesError: sprites are hosted for pages at another address, or those of another plan are.
         StoreError: the store was made from another plan.
         StudyError: the template has no texts in the study's language.
     """
     plan = load_plan(study.plan)
     if not plan.practice:
-        raise DesignError(f"{study.plan}: there are no practice trials; run `crowd-imi plan {study.folder}` again")
+        raise DesignError(f"{study.plan}: there are no practice trials; run `{command('plan', study.folder)}` again")
     if store.about("plan_sha256") != plan.sha256:
         raise StoreError(f"{run_folder}: its tasks come from another plan than {study.plan}; put the old plan back")
+    sprites_at = sprite_addresses(study, store, plan)
     key = study_key(study.key)
     templates = resource("hit_templates", study.file.pages.template)
     app = Flask("crowd_imi.pages", static_folder=None, template_folder=templates)
@@ -70,24 +75,25 @@ def create_app(study: Study, store: Store, platform: Platform | None, *, run_fol
         texts=load_texts(study.file),
         key=key,
         tokens=Tokens(key),
-        sprites=_sprites(plan),
+        sprites=plan.sprites,
+        sprites_at=sprites_at,
     )
-    for blueprint in (arrival, api, assets):
+    for blueprint in (arrival, link, api, assets):
         app.register_blueprint(blueprint)
     _handle_errors(app)
-    app.after_request(_add_headers)
+    frames = platform.frames if platform is not None else ()
+    _add_headers(app, "" if sprites_at == OWN else f" {origin_of(sprites_at)}", " ".join(frames) or "'none'")
     return app
 
 
-def _sprites(plan: Plan) -> frozenset[str]:
-    practice = (trial.sprite for trial in plan.practice)
-    return frozenset(practice) | {trial.sprite for task in plan.tasks for trial in task.trials}
+def _add_headers(app: Flask, sprites: str, frames: str) -> None:
+    headers = {name: value.format(sprites=sprites, frames=frames) for name, value in HEADERS.items()}
 
-
-def _add_headers(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+    @app.after_request
+    def add(response: Response) -> Response:
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+        return response
 
 
 def _handle_errors(app: Flask) -> None:
@@ -95,25 +101,29 @@ def _handle_errors(app: Flask) -> None:
 
     @app.errorhandler(Refused)
     def refused(error: Refused) -> Response:
-        return refusal_page(error) if request.blueprint == "arrival" else _problem(error.reason, error.code, error.status)
+        return _say(error)
 
     @app.errorhandler(DBAPIError)
     @app.errorhandler(PoolTimeoutError)
     def store_failed(error: Exception) -> Response:
         log.error("%s %s: the store said no: %s", request.method, request.path, type(error).__name__, exc_info=error)
-        response = _problem("We can't store anything at the moment; please wait, your page tries again.", "try-again", 503)
+        response = _say(Refused("We can't store anything at the moment; please wait, your page tries again.", 503, "try-again"))
         response.headers["Retry-After"] = "2"
         return response
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
-        return _problem(f"This doesn't work: {error.name.lower()}.", error.name.lower().replace(" ", "-"), error.code or 500)
+        code = error.name.lower().replace(" ", "-")
+        return _say(Refused(f"This doesn't work: {error.name.lower()}.", error.code or 500, code))
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.path, exc_info=error)
-        return _problem("Something went wrong on our side; your answers up to here are stored.", "failed", 500)
+        return _say(Refused("Something went wrong on our side; your answers up to here are stored.", 500, "failed"))
 
 
-def _problem(reason: str, code: str, status: int) -> Response:
-    return as_json(Problem(error=reason, code=code), status)
+def _say(refused: Refused) -> Response:
+    """A page for who follows a link, a document for scripts."""
+    if request.blueprint in {"arrival", "link"}:
+        return refusal_page(refused)
+    return as_json(Problem(error=refused.reason, code=refused.code), refused.status)

@@ -1,17 +1,20 @@
 """Where participants come in: ``/arrive``, ``/preview``, the page itself, and what refused people read."""
 
 import logging
+from collections.abc import Mapping
+from typing import Literal
 
 from flask import Blueprint, Response, abort, render_template, request
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from crowd_imi.allocation import Arrival, arrive, arrive_for_preview
-from crowd_imi.errors import PlatformError, Refused
+from crowd_imi.errors import BadLink, NoPlace, PlatformError, PreviewOnly, Refused, UnknownSubmission
 from crowd_imi.pages.context import pages, request_clock
-from crowd_imi.pages.requests import ArrivalRequest
-from crowd_imi.platforms.base import PlatformSubmission
+from crowd_imi.pages.requests import Parameter
+from crowd_imi.platforms.base import Capability, Platform, PlatformSubmission
 from crowd_imi.resources import resource
-from crowd_imi.store import StoreKind
+from crowd_imi.store import Store, StoreKind
+from crowd_imi.store.people import is_known
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.visits import posting_of
 
@@ -19,6 +22,10 @@ log = logging.getLogger(__name__)
 arrival = Blueprint("arrival", __name__)
 
 ACTIVE = "active"
+NO_VISIT = ("already-took-part", "study-full")
+"""Refusals after which the place that was taken is nobody's."""
+Advice = Literal["what_to_do", "given_back", "no_place"]
+_QUERY = TypeAdapter(dict[str, Parameter])
 HANDED_IN = ("awaiting_review", "approved", "rejected")
 
 
@@ -34,25 +41,32 @@ def arrive_from_platform() -> Response:
     """Check what the link says with the platform, and give out a task."""
     here = pages()
     now = request_clock(here.store).now()
-    try:
-        ids = ArrivalRequest.model_validate(request.args.to_dict())
-    except ValidationError:
-        raise _bad_link() from None
     if here.platform is None:
-        raise _bad_link()
+        raise bad_link()
+    query = link_query()
+    _require_posting(here.platform, here.store, query)
+    try:
+        submission = _ask_platform(here.platform, query)
+    except NoPlace:
+        return no_place_page()
     with here.store.read() as session:
-        posting = posting_of(session, here.platform.name, ids.posting)
+        posting = posting_of(session, here.platform.name, submission.posting)
     if posting is None:
-        raise _bad_link()
-    _check(ids, _ask_platform(ids.submission))
+        raise bad_link()
+    _check(submission)
     comer = Arrival(
         platform=here.platform.name,
-        platform_participant=ids.participant,
-        platform_submission=ids.submission,
+        platform_participant=submission.participant,
+        platform_submission=submission.id,
         posting_id=posting.id,
         now=now,
     )
-    return _enter(arrive(here.store, here.study, comer))
+    try:
+        visit = arrive(here.store, here.study, comer)
+    except Refused as refused:
+        given_back = _give_back(here.platform, here.store, refused, submission.id)
+        return refusal_page(refused, advice="given_back" if given_back else "what_to_do")
+    return _enter(visit)
 
 
 @arrival.get("/preview")
@@ -61,7 +75,7 @@ def arrive_for_a_look() -> Response:
     here = pages()
     token = request.args.get("token", "")
     if here.store.kind is not StoreKind.PREVIEW or not here.tokens.is_preview(token, here.study.file.study.name):
-        raise _bad_link()
+        raise bad_link()
     return _enter(arrive_for_preview(here.store, here.study, request_clock(here.store).now()))
 
 
@@ -72,40 +86,92 @@ def shell() -> Response:
     return Response(page, mimetype="text/html", headers={"Cache-Control": "no-cache"})
 
 
-def refusal_page(refused: Refused) -> Response:
-    """What somebody reads who can't take part: why, and what to do."""
+def refusal_page(refused: Refused, *, advice: Advice = "what_to_do") -> Response:
+    """What somebody reads who can't take part: why, and what to do, which is less for who has no place (any more)."""
     texts = pages().texts["refusals"]
     words = texts.get(refused.code, texts["bad-link"])
-    page = render_template("refusal.html", refusal=refused.code, **words)
+    page = render_template(
+        "refusal.html",
+        refusal=refused.code,
+        heading=words["heading"],
+        explanation=words["explanation"],
+        what_to_do=words.get(advice, words["what_to_do"]),
+    )
     return Response(page, refused.status, mimetype="text/html", headers={"Cache-Control": "no-store"})
 
 
-def _ask_platform(submission: str) -> PlatformSubmission:
-    platform = pages().platform
-    if platform is None:
-        raise _bad_link()
+def no_place_page() -> Response:
+    """What somebody reads whose link is good, when no place is free."""
+    return refusal_page(Refused("Every place of this study is taken at the moment.", 409, "study-full"), advice="no_place")
+
+
+def link_query() -> Mapping[str, str]:
+    """The link's parameters; a platform's ids are short and plain."""
     try:
-        return platform.submission(submission)
-    except PlatformError:
-        raise _unknown() from None
+        return _QUERY.validate_python(request.args.to_dict())
+    except ValidationError:
+        raise bad_link() from None
 
 
-def _check(ids: ArrivalRequest, submission: PlatformSubmission) -> None:
-    """Ids in a link prove nothing: the platform's word counts."""
-    if (submission.participant, submission.posting) != (ids.participant, ids.posting):
-        raise _unknown()
+def _ask_platform(platform: Platform, query: Mapping[str, str]) -> PlatformSubmission:
+    try:
+        return platform.arrive(query)
+    except PreviewOnly:
+        raise Refused("Accept the task first; then it begins here.", 403, "preview") from None
+    except BadLink:
+        raise bad_link() from None
+    except NoPlace:
+        raise
+    except UnknownSubmission:
+        raise Refused("The link you followed belongs to no open place of this study.", 404, "unknown-submission") from None
+    except PlatformError as error:
+        log.error("an arrival couldn't be checked: %s", _without_ids(error, query))
+        raise Refused("We can't check your place at the moment; please reload this page in a minute.", 503, "try-again") from None
+
+
+def _require_posting(platform: Platform, store: Store, query: Mapping[str, str]) -> None:
+    """Anybody can make up a link: the platform is asked only about postings of ours."""
+    if platform.posting_parameter is None:
+        return
+    with store.read() as session:
+        posting = posting_of(session, platform.name, query.get(platform.posting_parameter, ""))
+    if posting is None:
+        raise bad_link()
+
+
+def _without_ids(error: PlatformError, query: Mapping[str, str]) -> str:
+    text = str(error)
+    for value in sorted(filter(None, query.values()), key=len, reverse=True):
+        text = text.replace(value, "…")
+    return text
+
+
+def _give_back(platform: Platform, store: Store, refused: Refused, submission: str) -> bool:
+    """Take back the place of somebody who got no task with it, so that somebody else can have it at once."""
+    if refused.code not in NO_VISIT or Capability.RELEASE not in platform.capabilities:
+        return False
+    with store.people() as people:
+        if is_known(people, submission):  # let in by a second click at the same moment
+            return False
+    try:
+        platform.release(submission)
+    except PlatformError as error:
+        log.error("a refused place couldn't be given back: %s", str(error).replace(submission, "of somebody"))
+        return False
+    return True
+
+
+def _check(submission: PlatformSubmission) -> None:
+    """Only who has a place, and hasn't handed it in, may begin or go on."""
     if submission.status in HANDED_IN:
         raise Refused("You have handed in already.", 403, "already-took-part")
     if submission.status != ACTIVE:
         raise Refused("You have given this place back, or its time is over.", 410, "ended")
 
 
-def _bad_link() -> Refused:
+def bad_link() -> Refused:
+    """A link that isn't one of ours."""
     return Refused("This link lacks something that says where you come from.", 404, "bad-link")
-
-
-def _unknown() -> Refused:
-    return Refused("The link you followed belongs to no open place of this study.", 404, "unknown-submission")
 
 
 def _enter(visit: Visit) -> Response:

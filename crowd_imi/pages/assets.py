@@ -2,10 +2,12 @@
 
 import re
 
-from flask import Blueprint, Response, abort, send_file
+from flask import Blueprint, Response, abort, request, send_file
 
 from crowd_imi.errors import CrowdImiError
-from crowd_imi.pages.context import pages
+from crowd_imi.keys import health_answer
+from crowd_imi.pages.context import as_json, pages
+from crowd_imi.records import Record
 from crowd_imi.resources import built, resource
 
 assets = Blueprint("assets", __name__)
@@ -13,13 +15,25 @@ assets = Blueprint("assets", __name__)
 SERVED = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png", ".avif": "image/avif"}
 """Suffixes below /static/; pages and texts have addresses of their own."""
 
+_CHALLENGE = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+", re.IGNORECASE)
+
+
+class Health(Record):
+    """``GET /health``."""
+
+    status: str
+    answer: str | None
+    """The challenge, the kind of store and the platform under the study's key; None when there was no challenge."""
 
 
 @assets.get("/health")
 def health() -> Response:
-    """The server is up."""
-    return Response('{"status":"ok"}', mimetype="application/json", headers={"Cache-Control": "no-store"})
+    """The server is up; asked with a challenge, it shows whose it is, and whom it lets in."""
+    here, challenge = pages(), request.args.get("challenge", "")
+    platform = here.platform.name if here.platform else ""
+    answer = health_answer(here.key, challenge, here.store.kind, platform) if _CHALLENGE.fullmatch(challenge) else None
+    return as_json(Health(status="ok", answer=answer))
 
 
 @assets.get("/static/<name>")

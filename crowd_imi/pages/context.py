@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import has_ended
 from crowd_imi.errors import Refused
-from crowd_imi.pages.requests import Request
+from crowd_imi.pages.requests import Request, storable
 from crowd_imi.pages.tokens import Tokens
 from crowd_imi.plan import Plan
 from crowd_imi.platforms.base import Platform
@@ -40,6 +40,8 @@ class Pages:
     tokens: Tokens
     sprites: frozenset[str]
     """File names that may be asked for."""
+    sprites_at: str
+    """The name of a sprite behind this is its address for browsers."""
     tasks: dict[int, TaskTrials] = field(default_factory=dict)
     """Tasks that were asked for: they never change."""
 
@@ -105,7 +107,7 @@ def asked(model: type[R]) -> R:
         Refused: it isn't what this address takes.
     """
     try:
-        return model.model_validate_json(request.get_data(cache=False))
+        return model.model_validate_json(storable(request.get_data(cache=False)))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the body"

@@ -5,6 +5,7 @@ import secrets
 from flask import Flask, Response, current_app, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
+from werkzeug.sansio.utils import host_is_trusted
 from werkzeug.wrappers import Response as AnyResponse
 
 from crowd_imi.errors import PlatformError
@@ -18,11 +19,14 @@ HEADERS = {
         "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self' http: https:; "
         "frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-"""A form's target may lead on to the task pages, which stand at another address."""
+"""A form's target may lead on to the task pages, which stand at another address. Without any referrer, browsers would hide
+where our own forms come from."""
+
+TRUSTED_HOSTS = ("127.0.0.1", "localhost")
 
 
 class TakeRequest(Record):
@@ -63,6 +67,7 @@ def create_app(platform: LocalPlatform) -> Flask:
     app = Flask("crowd_imi.pages.places", static_folder=None, template_folder=folder)
     app.config["MAX_CONTENT_LENGTH"] = 16 * 1024
     app.extensions["local_platform"] = platform
+    app.before_request(_only_from_here)
     app.add_url_rule("/", view_func=list_places)
     app.add_url_rule("/take", view_func=take, methods=["POST"])
     app.add_url_rule("/continue", view_func=go_on, methods=["POST"])
@@ -123,6 +128,26 @@ def style() -> Response:
 def health() -> Response:
     """The server is up."""
     return Response('{"status":"ok"}', mimetype="application/json")
+
+
+def _only_from_here() -> Response | None:
+    """Keep other sites out, which a browser on this machine may have open.
+
+    A name of theirs may be made to point here (then the Host is theirs), and a form of theirs may be sent here (then the
+    browser says so). Scripts say nothing of where they come from, and are on this machine.
+    """
+    if not host_is_trusted(request.headers.get("Host"), TRUSTED_HOSTS):
+        text = (
+            "Please open the list of open places by the address that crowd-imi serve printed, which begins with http://127.0.0.1."
+        )
+        return _tell("This address isn't ours", text, 400)
+    if request.method in ("GET", "HEAD"):
+        return None
+    site, origin = request.headers.get("Sec-Fetch-Site", "none"), request.headers.get("Origin")
+    if site not in ("same-origin", "none") or (origin is not None and origin != request.host_url.rstrip("/")):
+        text = "Another site sent this, and nothing was done. To take part, go to the list of open places yourself."
+        return _tell("This didn't come from the list of places", text, 403)
+    return None
 
 
 def _platform() -> LocalPlatform:

@@ -24,7 +24,14 @@ def standing(session: Session, visit: Visit, trials: int) -> tuple[int, int]:
 
 
 def practise(  # noqa: PLR0913 (a transaction, who, what, limits)
-    session: Session, visit: Visit, trials: tuple[PracticeTrial, ...], request: PracticeRequest, *, max_blocks: int, now: int
+    session: Session,
+    visit: Visit,
+    trials: tuple[PracticeTrial, ...],
+    request: PracticeRequest,
+    *,
+    sprites_at: str,
+    max_blocks: int,
+    now: int,
 ) -> PracticeReply:
     """Store one practice answer; the last one of a block decides how it goes on.
 
@@ -35,7 +42,7 @@ def practise(  # noqa: PLR0913 (a transaction, who, what, limits)
     if stored is not None:
         if (stored.row, stored.confidence) != (request.row, request.confidence):
             raise Refused("This practice question is answered already.", 409, "already-answered")
-        return _reply(visit, trials, request, stored.correct)
+        return _reply(visit, trials, request, stored.correct, sprites_at)
     if visit.state != S.PRACTISING or (request.block, request.position) != standing(session, visit, len(trials)):
         raise Refused("This isn't the practice question that comes next; please reload the page.", 409, "out-of-order")
     correct = _store(session, visit, trials, request, now)
@@ -46,7 +53,7 @@ def practise(  # noqa: PLR0913 (a transaction, who, what, limits)
             visit.practised_at = now
         elif request.block >= max_blocks:
             move(visit, S.FAILED_PRACTICE, now)
-    return _reply(visit, trials, request, correct)
+    return _reply(visit, trials, request, correct, sprites_at)
 
 
 def _store(session: Session, visit: Visit, trials: tuple[PracticeTrial, ...], request: PracticeRequest, now: int) -> bool:
@@ -69,8 +76,10 @@ def _store(session: Session, visit: Visit, trials: tuple[PracticeTrial, ...], re
     return correct
 
 
-def _reply(visit: Visit, trials: tuple[PracticeTrial, ...], request: PracticeRequest, correct: bool) -> PracticeReply:
+def _reply(
+    visit: Visit, trials: tuple[PracticeTrial, ...], request: PracticeRequest, correct: bool, sprites_at: str
+) -> PracticeReply:
     following: PracticeView | None = None
     if request.position == len(trials) - 1 and visit.state == S.PRACTISING:
-        following = practice_view(visit, trials, request.block + 1, 0)
+        following = practice_view(visit, trials, sprites_at, request.block + 1, 0)
     return PracticeReply(correct=correct, step=step_of(visit, 0, 1), practice=following)

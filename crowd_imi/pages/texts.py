@@ -1,5 +1,6 @@
 """The words that participants read: a template's texts, with the study's own facts filled in."""
 
+import hashlib
 import tomllib
 from typing import Any, TypeAlias
 
@@ -25,6 +26,7 @@ def load_texts(study: StudyFile) -> dict[str, Any]:
     facts = {
         "title": study.study.title,
         "contact": pages.contact,
+        "approval": f" This study was reviewed: {pages.approval}." if pages.approval else "",
         "investigator": pages.investigator,
         "institution": pages.institution,
         "trials": study.tasks.trials + study.tasks.catch,
@@ -33,9 +35,19 @@ def load_texts(study: StudyFile) -> dict[str, Any]:
     }
     try:
         words = tomllib.loads(path.read_text(encoding="utf-8"))
-        return {key: _fill(value, facts) for key, value in words.items()}
+        return _warned({key: _fill(value, facts) for key, value in words.items()}, pages.content_warning.strip())
     except (KeyError, ValueError, IndexError) as error:
         raise StudyError(f"{path}: {error} isn't among the facts that can be filled in: {', '.join(facts)}") from None
+
+
+def _warned(words: dict[str, Any], warning: str) -> dict[str, Any]:
+    """The content warning comes first in the consent, whose version changes with it: another warning is another form."""
+    consent = words["consent"]
+    heading = consent.pop("warning", "Please know beforehand")
+    if warning:
+        consent["sections"].insert(0, {"heading": heading, "text": warning})
+        consent["version"] += f"-{hashlib.sha256(warning.encode()).hexdigest()[:8]}"
+    return words
 
 
 def _fill(value: Words, facts: dict[str, Any]) -> Words:

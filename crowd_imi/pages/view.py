@@ -56,6 +56,8 @@ class CompletionView(Record):
     """Where the browser goes at the end."""
 
     url: str
+    form: dict[str, str] | None = None
+    """Posted there as a form with these fields; None for a link."""
 
 
 class VisitView(Record):
@@ -123,28 +125,30 @@ def step_of(visit: Visit, answered: int, trials: int) -> Step:
     return _BEFORE_TRIALS[S(visit.state)]
 
 
-def main_view(visit: Visit, task: TaskTrials) -> tuple[TrialView, ...]:
+def main_view(visit: Visit, task: TaskTrials, sprites_at: str) -> tuple[TrialView, ...]:
     """All trials of the task in order."""
     return tuple(
-        _trial_view(position, trial, main_upper(visit.layout_seed, position)) for position, trial in enumerate(task.trials)
+        _trial_view(position, trial, main_upper(visit.layout_seed, position), sprites_at)
+        for position, trial in enumerate(task.trials)
     )
 
 
-def practice_view(visit: Visit, trials: tuple[PracticeTrial, ...], block: int, position: int) -> PracticeView:
+def practice_view(visit: Visit, trials: tuple[PracticeTrial, ...], sprites_at: str, block: int, position: int) -> PracticeView:
     """One block of the practice in its order."""
     order = practice_order(visit.layout_seed, block, len(trials))
     shown = tuple(
-        _trial_view(index, trials[trial], practice_upper(visit.layout_seed, block, index)) for index, trial in enumerate(order)
+        _trial_view(index, trials[trial], practice_upper(visit.layout_seed, block, index), sprites_at)
+        for index, trial in enumerate(order)
     )
     return PracticeView(block=block, position=position, trials=shown)
 
 
-def _trial_view(position: int, trial: ShownTrial | PracticeTrial, upper: Side) -> TrialView:
+def _trial_view(position: int, trial: ShownTrial | PracticeTrial, upper: Side, sprites_at: str) -> TrialView:
     tiles = trial.tiles
     first, second = (tiles.queries.min, tiles.queries.max) if upper == "min" else (tiles.queries.max, tiles.queries.min)
     return TrialView(
         position=position,
-        sprite=f"/sprites/{trial.sprite}",
+        sprite=f"{sprites_at}{trial.sprite}",
         left=tiles.references.min,
         right=tiles.references.max,
         upper=first,

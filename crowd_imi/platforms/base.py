@@ -1,9 +1,43 @@
-"""What every platform does for a study: post, count places, list submissions, pay."""
+"""What every platform does for a study: post, count places, say who arrives, list submissions, pay.
 
-from collections.abc import Iterator
+Adapters translate a platform's words into these; ``tests/contract`` holds every one of them to it over HTTP.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
 from typing import Protocol
 
 from crowd_imi.records import Money, Record
+
+
+class Capability(StrEnum):
+    """What some platforms can do and others can't; whoever needs it looks here first."""
+
+    FEWER_PLACES = "fewer places"
+    """``set_places`` may offer fewer places than before."""
+    RELEASE = "release"
+    """``release`` takes back the place of somebody who is still at it, or asks for it."""
+    PAUSE = "pause"
+    """``pause`` and ``resume``."""
+    REJECT = "reject"
+    """``reject``: a submission isn't paid, and its participant is told so."""
+    BONUS = "bonus"
+    """``send_bonus``: money beside the reward, also for somebody who couldn't hand in."""
+    KEYED_BONUS = "keyed bonus"
+    """A bonus that is sent again with the same key is paid once."""
+    PAYS_RETURNED = "pays who gave the place back"
+    """``approve`` also pays somebody who finished and then gave the place back; elsewhere a bonus has to stand in."""
+    LISTS_ACTIVE = "lists who is at it"
+    """``submissions`` and ``submission`` know a place from the moment when it is taken, not only once it is handed in."""
+
+
+class PostingState(StrEnum):
+    """Whether a posting lets new participants in."""
+
+    OPEN = "open"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    """For good: who is under way may finish."""
 
 
 class PostingRequest(Record):
@@ -29,26 +63,86 @@ class PlatformSubmission(Record):
     """The platform's id of the posting."""
     participant: str
     status: str
-    """The platform's own word: local says active, awaiting_review, returned, timed_out, approved, rejected."""
+    """In the words of ``lifecycle.PlatformStatus``: active, awaiting_review, returned, timed_out, approved, rejected;
+    a word of the platform's own where it has one more."""
+
+
+class PlatformBonus(Record):
+    """A bonus that the platform knows of."""
+
+    amount: Money
+    key: str | None
+    """What it was sent with, where the platform keeps that."""
+
+
+class Finish(Record):
+    """Where a participant's browser goes once everything is stored."""
+
+    url: str
+    form: dict[str, str] | None = None
+    """Posted as a form with these fields; None for a link that is followed."""
+
+
+class Account(Record):
+    """Whose money a platform spends."""
+
+    name: str
+    balance: Money | None
+    """None where the platform has no balance."""
 
 
 class Platform(Protocol):
     """A platform's requester side.
 
-    Every method may be called again after a crash: the same call with the same key does the same thing once.
+    Every method but ``send_bonus`` may be called again after a crash: the same call does the same thing once.
 
     Raises:
-        PlatformError: the platform said no, or doesn't know the posting or submission.
+        PlatformError: the platform said no, doesn't know the posting or submission, or couldn't be reached after a bounded
+            number of tries. Its message holds no secret.
     """
 
     name: str
+    capabilities: frozenset[Capability]
+    frames: tuple[str, ...]
+    """Origins that show the task pages in a frame, and take the form at the end; empty where pages stand alone."""
+    posting_parameter: str | None
+    """What a link calls its posting, where that is looked up before the platform is asked: anybody can make up links. None
+    where ``arrive`` finds out by itself."""
+
+    def account(self) -> Account:
+        """Whose money is spent: fails with one clear line when the credentials are wrong."""
+        ...
+
+    def fee(self, reward: Money) -> Money:
+        """What the platform takes for one submission that is paid ``reward``, as it rounds it."""
+        ...
+
+    def quote(self, reward: Money, places: int) -> Money | None:
+        """What so many places cost by the platform's own calculation, fees included; None where it has none."""
+        ...
 
     def post(self, request: PostingRequest) -> str:
         """Post, and return the platform's id of the posting; the same intent returns the same id."""
         ...
 
     def find(self, intent: str) -> str | None:
-        """The platform's id of the posting that was made for this intent; None when there is none."""
+        """The platform's id of the posting that was made for this intent and is open; None when there is none."""
+        ...
+
+    def state(self, posting: str) -> PostingState:
+        """Whether new participants are let in."""
+        ...
+
+    def pause(self, posting: str) -> None:
+        """Let nobody new in for now; pausing again changes nothing."""
+        ...
+
+    def resume(self, posting: str) -> None:
+        """Let people in again; changes nothing when it is open."""
+        ...
+
+    def stop(self, posting: str) -> None:
+        """Let nobody new in any more; stopping again changes nothing."""
         ...
 
     def set_places(self, posting: str, places: int) -> None:
@@ -57,6 +151,20 @@ class Platform(Protocol):
 
     def places(self, posting: str) -> int:
         """How many places are offered in all."""
+        ...
+
+    def arrive(self, query: Mapping[str, str]) -> PlatformSubmission:
+        """Who comes with a link, on the platform's word: ids in a link prove nothing by themselves.
+
+        Args:
+            query: the parameters of the link that the participant followed.
+
+        Raises:
+            BadLink: the link lacks the platform's ids.
+            UnknownSubmission: the platform knows of no such submission, or it is somebody else's.
+            Unreachable: the platform can't be asked at the moment.
+            PlatformError: the platform doesn't let us ask: wrong credentials, say.
+        """
         ...
 
     def submissions(self, posting: str) -> Iterator[PlatformSubmission]:
@@ -71,10 +179,38 @@ class Platform(Protocol):
         """Pay the reward; approving again changes nothing."""
         ...
 
+    def reject(self, submission: str, reason: str) -> None:
+        """Refuse the reward, with a reason that the participant reads; rejecting again changes nothing."""
+        ...
+
+    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
+        """Pay a bonus. **Not to be repeated blindly**: after a crash ``bonuses`` says whether it arrived.
+
+        Args:
+            submission: whose.
+            bonus: how much.
+            key: ours, unique for this bonus; platforms that keep it pay it once.
+            reason: what the participant reads.
+            note: called with what the ledger should remember before the money moves, e.g. a batch's id.
+
+        Returns:
+            What the books keep as the outcome.
+        """
+        ...
+
+    def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
+        """The bonuses of a submission that the platform shows now; some show them a while after they were sent."""
+        ...
+
     def release(self, submission: str) -> None:
         """Take back the place of somebody who is still at it (timed_out); changes nothing when the place was given up."""
         ...
 
-    def finish_url(self, submission: str, completion_code: str) -> str:
-        """Where the participant's browser goes once everything is stored."""
+    def finish(self, submission: str, completion_code: str) -> Finish:
+        """The participant's answers are stored: where the browser goes; calling again says the same."""
         ...
+
+
+def price(platform: Platform, reward: Money) -> Money:
+    """What one paid submission costs: the reward and the platform's fee."""
+    return Money(amount=reward.amount + platform.fee(reward).amount, currency=reward.currency)

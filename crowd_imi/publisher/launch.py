@@ -6,18 +6,23 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from crowd_imi.errors import PublishError, StoreError
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.ledger import IntentState, PaidCall, lease, spend
-from crowd_imi.pack import Pack
 from crowd_imi.plan import Plan, load_plan
-from crowd_imi.platforms.base import Platform, PostingRequest
-from crowd_imi.publisher.lock import keep_lock, make_lock
+from crowd_imi.platforms.base import Platform, PostingRequest, price
+from crowd_imi.platforms.opening import Choice
+from crowd_imi.publisher.lock import keep_lock, make_lock, require_lock
 from crowd_imi.records import Money
 from crowd_imi.store import Clock, Store, StoreKind
 from crowd_imi.store.engine import database_urls
-from crowd_imi.store.money import intents_in
-from crowd_imi.store.postings import postings
+from crowd_imi.store.lab import ROW as LAB_KEY
+from crowd_imi.store.lab import lab_key_mark
+from crowd_imi.store.money import find_intent, intents_in, keep_terms
+from crowd_imi.store.people import holds_ids
+from crowd_imi.store.postings import chosen_platform, keep_platform, postings
 from crowd_imi.store.tables import Posting
 from crowd_imi.store.tasks import load_tasks
 from crowd_imi.study import Study
@@ -29,8 +34,10 @@ class Offer:
 
     places: int
     reward: Money
+    fee: Money
+    """The platform's, on each reward."""
     total: Money
-    """If every place is taken and paid; replacements come on top, up to the cap."""
+    """If every place is taken and paid, fees included; replacements come on top, up to the cap."""
     cap: Money
 
 
@@ -38,16 +45,26 @@ def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, cl
     """Make the databases of a run and load the tasks; a crash leaves none or all.
 
     Raises:
-        StoreError: the run has a database already.
+        StoreError: the run has a database already, or the ids of people of one that is gone.
     """
-    final = run_folder / "study.db"
+    final, people = run_folder / "study.db", run_folder / "people.db"
     if final.exists():
         raise StoreError(f"{final}: there is a database here already; open it, or choose another place")
+    # One without ids is what a crash between the last two lines below leaves.
+    if people.exists() and holds_ids(people):
+        raise StoreError(
+            f"{people}: holds the ids of people who took part, but {final.name} beside it is missing; put {final.name} back "
+            f"from a backup, or move {people.name} away to begin anew (then who took part could do so again, and who isn't paid "
+            "yet can't be paid)"
+        )
+    study_key(study.key)  # before the database, beside which it may not be made any more
     about = {
         "study": study.file.study.name,
         "plan_sha256": plan.sha256,
         "pack_sha256": plan.pack_sha256,
     }
+    if kind is StoreKind.STUDY:
+        about[LAB_KEY] = lab_key_mark()
     run_folder.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(dir=run_folder, prefix=".making-"))
     try:
@@ -55,49 +72,80 @@ def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, cl
         with store.write() as session:
             load_tasks(session, plan)
         store.close()  # SQLite folds its log into the file when the last connection goes
-        (making / "people.db").replace(run_folder / "people.db")
+        (making / "people.db").replace(people)
         (making / "study.db").replace(final)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return Store.open(*database_urls(run_folder), clock)
 
 
-def require_pack_of(study: Study, plan: Plan) -> None:
-    """Make sure that the tasks show the pack that lies there.
-
-    Raises:
-        PublishError: the pack was rendered anew since.
-        PackError: there is none.
-    """
-    if Pack(study.pack).digest != plan.pack_sha256:
-        raise PublishError(f"{study.pack}: rendered anew since the tasks were planned; run `crowd-imi plan {study.folder}` again")
-
-
-def offer_of(study: Study, places: int) -> Offer:
-    """What posting this many tasks costs.
+def offer_of(study: Study, places: int, platform: Platform) -> Offer:
+    """What posting this many tasks costs on a platform.
 
     Raises:
         PublishError: it is more than the cap.
     """
     pay = study.file.pay
-    total = Money(amount=places * pay.reward, currency=pay.currency)
+    each = price(platform, pay.reward_money)
+    fee = Money(amount=each.amount - pay.reward, currency=pay.currency)
+    total = Money(amount=places * each.amount, currency=pay.currency)
     if total.amount > pay.cap:
+        beside = f" ({pay.reward_money} and a fee of {fee})" if fee.amount else ""
         raise PublishError(
-            f"{study.toml}: {places} tasks × {pay.reward_money} = {total}, but pay.cap allows {pay.cap_money}; "
+            f"{study.toml}: {places} tasks × {each}{beside} = {total}, but pay.cap allows {pay.cap_money}; "
             f"raise pay.cap to at least {total.amount} (more, to replace "
             "who is excluded), or plan fewer tasks"
         )
-    return Offer(places, pay.reward_money, total, pay.cap_money)
+    return Offer(places, pay.reward_money, fee, total, pay.cap_money)
 
 
-def launch(study: Study, store: Store, platform: Platform, arrival_url: str) -> Posting:
+def note_platform(store: Store, choice: Choice, offer: Offer) -> Posting:
+    """Write down what will be posted and where, before anything is; so a copy of the study knows of the same posting.
+
+    Args:
+        store: of the study.
+        choice: a study that was posted keeps what it was posted with.
+        offer: what is promised.
+
+    Returns:
+        The posting that was made or is about to be; its id is the intent that the platform is told.
+
+    Raises:
+        PublishError: it is posted on another platform, or elsewhere.
+    """
+    with store.write() as session:
+        keep_terms(session, offer.cap.amount, offer.reward.amount + offer.fee.amount)
+        earlier = postings(session)
+        if earlier:
+            _require_same(session, earlier[0], choice)
+            return earlier[0]
+        keep_platform(session, choice.model_dump_json())
+        posting = Posting(
+            id=secrets.token_hex(8),
+            platform=choice.name,
+            places=offer.places,
+            state="new",
+            created_at=store.now(),
+            platform_id=None,
+        )
+        session.add(posting)
+        return posting
+
+
+def is_posted(store: Store) -> bool:
+    """Whether a platform has taken the study's posting."""
+    with store.read() as session:
+        return any(posting.platform_id is not None for posting in postings(session))
+
+
+def launch(study: Study, store: Store, platform: Platform, choice: Choice) -> Posting:
     """Freeze the study and post its tasks; again after a crash it goes on, and posts nothing twice.
 
     Args:
         study: its lock is written when the store is the study's own, not a rehearsal's.
         store: made by ``create_store``.
         platform: where participants come from.
-        arrival_url: where the platform sends them.
+        choice: the platform and where it sends them; kept, so that every later command finds it.
 
     Raises:
         PublishError: it would go over the cap, was published as something else, or is on another platform.
@@ -105,15 +153,16 @@ def launch(study: Study, store: Store, platform: Platform, arrival_url: str) -> 
         LedgerError: somebody else spends at the moment.
     """
     plan = load_plan(study.plan)
+    study_key(study.key)  # is there, or nothing is posted
     if store.about("plan_sha256") != plan.sha256:
         raise PublishError(f"{study.plan}: the tasks were planned anew since {store.url} was made; publish from a new folder")
-    offer = offer_of(study, len(plan.tasks))
+    offer = offer_of(study, len(plan.tasks), platform)
     with lease(store, "publish", study.file.pay.cap_money) as held:
         if store.kind is StoreKind.STUDY:
             _freeze(study, store, plan)
-        posting = _mean_posting(store, platform.name, offer.places)
+        posting = note_platform(store, choice, offer)
         if posting.platform_id is None:
-            request = _request(study, posting, offer, arrival_url)
+            request = _request(study, posting, offer, choice.arrival_url)
             platform_id = spend(
                 held,
                 PaidCall("post", posting.id, offer.total),
@@ -130,34 +179,42 @@ def _freeze(study: Study, store: Store, plan: Plan) -> None:
     """Write the lock or hold the study to it; one whose posting the platform refused was never published."""
     with store.read() as session:
         refused = bool(intents_in(session, IntentState.REFUSED, "post"))
+    require_lock(study, store)
     lock = make_lock(study, plan_sha256=plan.sha256, pack_sha256=plan.pack_sha256, now=store.now())
     keep_lock(study, lock, anew=refused)
 
 
-def _mean_posting(store: Store, platform: str, places: int) -> Posting:
-    """The posting that was made or is about to be; its id is the intent that the platform is told."""
-    with store.write() as session:
-        earlier = postings(session)
-        if earlier and earlier[0].platform != platform:
-            raise PublishError(f"this study is on {earlier[0].platform} already; a study is posted on one platform")
-        if earlier:
-            return earlier[0]
-        posting = Posting(
-            id=secrets.token_hex(8), platform=platform, places=places, state="new", created_at=store.now(), platform_id=None
+def _require_same(session: Session, posting: Posting, choice: Choice) -> None:
+    """A study is posted once; what no platform was told may change, and where its pages are until it is posted."""
+    if find_intent(session, "post", posting.id) is None:
+        posting.platform = choice.name
+        keep_platform(session, choice.model_dump_json())
+        return
+    if posting.platform != choice.name:
+        raise PublishError(f"this study is on {posting.platform} already; a study is posted on one platform")
+    noted = chosen_platform(session)
+    earlier = choice if noted is None else Choice.model_validate_json(noted)
+    if (earlier.endpoint_url, earlier.sandbox) != (choice.endpoint_url, choice.sandbox):
+        where = earlier.endpoint_url or ("the sandbox" if earlier.sandbox else "the platform itself")
+        raise PublishError(f"this study was published at {where}; a study is posted once: say the same again")
+    if posting.platform_id is None:
+        keep_platform(session, choice.model_dump_json())
+    elif earlier.pages_url.rstrip("/") != choice.pages_url.rstrip("/"):
+        raise PublishError(
+            f"this study's participants are sent to {earlier.pages_url}, which {posting.platform} was told; keep the pages there"
         )
-        session.add(posting)
-        return posting
 
 
 def _request(study: Study, posting: Posting, offer: Offer, arrival_url: str) -> PostingRequest:
     file = study.file
+    warning = file.pages.content_warning.strip()
     return PostingRequest(
         intent=posting.id,
         title=file.study.title,
         description=(
             f"Look at pictures and choose which of two fits better, {file.tasks.trials + file.tasks.catch} times. "
             f"Takes about {file.pay.estimated_minutes:g} minutes, in a window of at least 940×600. "
-            "You need normal colour vision."
+            "You need normal colour vision." + (f" Please know beforehand: {warning}" if warning else "")
         ),
         arrival_url=arrival_url,
         reward=offer.reward,

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -12,11 +12,17 @@ from pydantic import ValidationError
 
 from crowd_imi.errors import PublishError
 from crowd_imi.files import write_atomically
+from crowd_imi.ledger import IntentState
 from crowd_imi.records import Record
-from crowd_imi.study import ExclusionSection, Study
+from crowd_imi.store import Store
+from crowd_imi.store.engine import database_urls
+from crowd_imi.store.money import intents_in
+from crowd_imi.store.postings import postings
+from crowd_imi.study import ExclusionSection, Study, StudyFile
 
-CHANGEABLE = ("pay.cap", "exclusion", "pages", "study.title")
-"""Keys of study.toml that may be edited after publishing: the cap, thresholds and texts of future visits."""
+CHANGEABLE = ("pay.cap", "exclusion", "pages", "study.title", "hosting")
+"""Keys of study.toml that may be edited after publishing: the cap, thresholds and texts of future visits, and where browsers
+get the same pictures from."""
 
 _LIBRARIES = ("crowd-imi", "numpy", "pillow", "sqlalchemy", "timm", "torch", "torch-lucent")
 
@@ -47,7 +53,7 @@ def make_lock(study: Study, *, plan_sha256: str, pack_sha256: str, now: int) -> 
         pack_sha256=pack_sha256,
         plan_sha256=plan_sha256,
         exclusion=study.file.exclusion,
-        frozen=_frozen(study),
+        frozen=_frozen(study.file),
         versions=_versions(),
     )
 
@@ -87,7 +93,7 @@ def keep_lock(study: Study, lock: Lock, *, anew: bool = False) -> None:
     if earlier is None or anew:
         write_atomically(lock_path(study), lock.model_dump_json(indent=2).encode() + b"\n")
         return
-    _refuse(study, earlier, list(_differences(earlier, lock)))
+    _refuse(study, earlier, [*edited_keys(study, earlier), *_made_anew(earlier, lock)])
 
 
 def hold_to_lock(study: Study) -> None:
@@ -97,8 +103,49 @@ def hold_to_lock(study: Study) -> None:
         PublishError: a frozen key was edited; names every one.
     """
     earlier = load_lock(study)
-    if earlier is not None:
-        _refuse(study, earlier, list(_changed_keys(earlier.frozen, _frozen(study))))
+    if earlier is None:
+        if study.database.exists():
+            store = Store.open(*database_urls(study.folder))
+            try:
+                require_lock(study, store)
+            finally:
+                store.close()
+    elif not never_published(study):
+        _refuse(study, earlier, edited_keys(study, earlier))
+
+
+def require_lock(study: Study, store: Store) -> None:
+    """Make sure that a posted study still has its lock: a new one would say that edits since then were planned.
+
+    Raises:
+        PublishError: it is missing.
+    """
+    with store.read() as session:
+        posted = any(posting.platform_id is not None for posting in postings(session))
+    if posted and not lock_path(study).exists():
+        raise PublishError(f"{lock_path(study)}: says what was published, and is missing; restore it from a backup")
+
+
+def edited_keys(study: Study, lock: Lock) -> list[str]:
+    """One line for every frozen key of study.toml that doesn't say any more what was published."""
+    return list(_changed_keys(_completed(lock.frozen, study.file), _frozen(study.file)))
+
+
+def never_published(study: Study) -> bool:
+    """Whether a study has a lock that binds nobody, as the platform refused the posting."""
+    if not study.database.exists():
+        return False
+    store = Store.open(*database_urls(study.folder))
+    try:
+        return was_refused(store)
+    finally:
+        store.close()
+
+
+def was_refused(store: Store) -> bool:
+    """Whether the platform refused the posting: then the study was never published, and its lock binds nobody."""
+    with store.read() as session:
+        return bool(intents_in(session, IntentState.REFUSED, "post"))
 
 
 def _refuse(study: Study, earlier: Lock, problems: list[str]) -> None:
@@ -116,16 +163,39 @@ def _changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterat
             yield f"study.toml: {key} was {was.get(key)!r} and is {now.get(key)!r}"
 
 
-def _differences(earlier: Lock, now: Lock) -> Iterator[str]:
-    yield from _changed_keys(earlier.frozen, now.frozen)
+def _made_anew(earlier: Lock, now: Lock) -> Iterator[str]:
     if earlier.pack_sha256 != now.pack_sha256:
         yield "the pack was rendered anew"
     if earlier.plan_sha256 != now.plan_sha256:
         yield "the tasks were planned anew"
 
 
-def _frozen(study: Study) -> dict[str, Any]:
-    content: dict[str, Any] = study.file.model_dump(mode="json", by_alias=True)
+def _completed(frozen: Mapping[str, Any], now: StudyFile) -> Mapping[str, Any]:
+    """What was published, with the defaults of keys that were unknown then: a later version of crowd-imi isn't an edit."""
+    content = _merged(now.model_dump(mode="json", by_alias=True, include=_tree(CHANGEABLE)), frozen)
+    try:
+        return _frozen(StudyFile.model_validate(content))
+    except ValidationError:
+        return frozen
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, section by section; where both have a value, the other's."""
+    shared = [key for key in one.keys() & other.keys() if isinstance(one[key], Mapping) and isinstance(other[key], Mapping)]
+    return {**one, **other, **{key: _merged(one[key], other[key]) for key in shared}}
+
+
+def _tree(keys: Iterable[str]) -> dict[str, Any]:
+    """Keys as pydantic's ``include`` takes them: ``{"pay": {"cap": True}, "pages": True}``."""
+    tree: dict[str, Any] = {}
+    for key in keys:
+        section, _, leaf = key.partition(".")
+        tree[section] = {**tree.get(section, {}), leaf: True} if leaf else True
+    return tree
+
+
+def _frozen(file: StudyFile) -> dict[str, Any]:
+    content: dict[str, Any] = file.model_dump(mode="json", by_alias=True)
     for key in CHANGEABLE:
         *parents, leaf = key.split(".")
         section = content

@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crowd_imi.errors import RehearsalError
 from crowd_imi.plan import Grid
+from crowd_imi.rehearsal.doors import Door, Ticket
 from crowd_imi.rehearsal.observers import Choice, Places
 from crowd_imi.rehearsal.records import Acknowledged
 from crowd_imi.rehearsal.wire import Reply, Wire
 
 Step = Literal["consent", "instructions", "practice", "main", "feedback", "done", "failed_practice", "declined"]
+
+REDIRECTS = (302, 303)
 
 H = TypeVar("H", bound="Heard")
 
@@ -61,6 +64,7 @@ class Completion(Heard):
     """Where the browser goes when everything is stored."""
 
     url: str
+    form: dict[str, str] | None = None
 
 
 class View(Heard):
@@ -117,21 +121,12 @@ class Said(RehearsalError):
         super().__init__(f"{where}: {reply.status} {self.code or reply.content[:200]!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A place on the platform."""
-
-    posting: str
-    submission: str
-    arrival_url: str
-
-
 @dataclass(slots=True)
 class Browser:
     """One participant's browser, and what it remembers."""
 
     wire: Wire
-    places_url: str
+    door: Door
     participant: str
     ticket: Ticket | None = None
     token: str = ""
@@ -141,23 +136,14 @@ class Browser:
     refusals: list[str] = field(default_factory=list)
 
     def postings(self) -> list[str]:
-        """Open postings, as the list of places shows them."""
-        reply = self._get(self.places_url + "/", {"Accept": "application/json"})
-        return [str(place["posting"]) for place in _json(reply).get("places", ())]
+        """Open postings, as the platform shows them."""
+        return self.door.postings()
 
     def take(self, posting: str) -> Ticket | None:
         """Take a place; None when none is free."""
-        reply = self.wire.send(
-            "POST",
-            self.places_url + "/take",
-            {"Accept": "application/json"},
-            {"posting": posting, "participant": self.participant},
-        )
-        if not reply.ok:
-            return None
-        body = _json(reply)
-        self.ticket = Ticket(posting, str(body["submission"]), str(body["arrival_url"]))
-        return self.ticket
+        ticket = self.door.take(posting, self.participant)
+        self.ticket = ticket or self.ticket
+        return ticket
 
     def arrive(self) -> bool:
         """Follow the platform's link; False when the pages refuse, which is noted by its slug."""
@@ -226,19 +212,18 @@ class Browser:
             raise Said(reply, path)
         return reply
 
-    def complete(self, url: str) -> None:
+    def complete(self, completion: Completion) -> None:
         """Go back to the platform with the completion code."""
-        reply = self._get(url, {})
-        if not reply.ok:
-            raise Said(reply, url)
+        reply = self.door.hand_in(self.participant, completion.url, completion.form)
+        if not reply.ok and reply.status not in REDIRECTS:
+            raise Said(reply, completion.url)
 
     def give_back(self) -> None:
         """Give the place back on the platform."""
         if self.ticket is None:
             raise RehearsalError(f"{self.participant} has no place to give back")
-        body = {"submission": self.ticket.submission}
-        reply = self.wire.send("POST", self.places_url + "/give-back", {"Accept": "application/json"}, body)
-        if not reply.ok:
+        reply = self.door.give_back(self.ticket)
+        if reply is not None and not reply.ok:
             raise Said(reply, "give-back")
 
     def _get(self, url: str, headers: dict[str, str]) -> Reply:

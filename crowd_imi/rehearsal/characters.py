@@ -105,7 +105,7 @@ class TwoPlaces(Participant):
         if not (yield from self.take_place()):
             return
         first = self.browser
-        second = Browser(first.wire, first.places_url, first.participant, acknowledged=first.acknowledged)
+        second = Browser(first.wire, first.door, first.participant, acknowledged=first.acknowledged)
         if first.ticket is None or second.take(first.ticket.posting) is None:
             self.surprises.append("a participant couldn't open a place of their own a second time")
             return

@@ -7,6 +7,7 @@ from typing import Protocol
 from crowd_imi.rehearsal.browser import Browser
 from crowd_imi.rehearsal.characters import CHARACTERS
 from crowd_imi.rehearsal.cheater import Cheater, Pool
+from crowd_imi.rehearsal.doors import Door
 from crowd_imi.rehearsal.eyes import Sight
 from crowd_imi.rehearsal.participants import Participant
 from crowd_imi.rehearsal.records import Cast, CharacterName, Ending
@@ -47,12 +48,10 @@ class Crowd:
 
     schedule: Schedule
     wire: Wire
-    places_url: str
+    door: Door
     cast: Cast
     tasks: int
     seed: int
-    free_places: Callable[[], int]
-    """How many places are open on the platform."""
     harvest: Callable[[], Progress]
     """One round of the harvester."""
     pool: Pool = field(default_factory=Pool)
@@ -82,7 +81,7 @@ class Crowd:
         rng = generator(self.seed, "arrivals")
         order = roles(self.cast, self.tasks, self.seed)
         while self.ended is None and len(self.people) < self.at_most:
-            if self.free_places() > 0:
+            if self.door.free_places() > 0:
                 person = self._person(next(order))
                 self.people.append(person)
                 self.schedule.start(self._take_part(person))
@@ -97,7 +96,7 @@ class Crowd:
 
     def _person(self, role: CharacterName) -> Participant:
         number = len(self.people) + 1
-        browser = Browser(self.wire, self.places_url, f"rehearsal-{self.seed}-{number:04d}")
+        browser = Browser(self.wire, self.door, f"rehearsal-{self.seed}-{number:04d}")
         rng = generator(self.seed, "participant", number)
         kind = Cheater if role == "cheater" else CHARACTERS[role]
         person = kind(browser, self._sight, rng, lambda: self.ended is not None)
@@ -113,7 +112,7 @@ class Crowd:
             self.short = progress.short
             self.harvests += 1
             full = len(self.people) >= self.at_most
-            waiting = progress.under_way > 0 or (self.free_places() > 0 and not full)
+            waiting = progress.under_way > 0 or (self.door.free_places() > 0 and not full)
             # Places that a harvest has added are taken after it, so one quiet round isn't enough.
             quiet = 0 if waiting else quiet + 1
             if progress.complete:

@@ -10,8 +10,9 @@ from crowd_imi.pages.app import create_app
 from crowd_imi.pages.server import Site, WsgiApp, listen, serve_sites
 from crowd_imi.plan import load_plan
 from crowd_imi.platforms.local import LocalPlatform
+from crowd_imi.records import Serving
 from crowd_imi.rehearsal.leaks import Leaking
-from crowd_imi.rehearsal.records import LeakName, Serving
+from crowd_imi.rehearsal.records import LeakName
 from crowd_imi.store import Store
 from crowd_imi.store.engine import database_urls
 from crowd_imi.study import Study, load_study

@@ -46,7 +46,10 @@ class Stored:
 def stored_visits(study: Study, store: Store, platform: str, people: Iterable[Participant]) -> dict[str, Stored]:
     """Everybody's visit, by the platform's name for the participant; who has none is left out."""
     key = hash_key(store, study)
-    names = {participant_hash(key, platform, person.browser.participant): person.browser.participant for person in people}
+    names = {
+        participant_hash(key, platform, browser.door.known_as(browser.participant)): browser.participant
+        for browser in (person.browser for person in people)
+    }
     found: dict[str, Stored] = {}
     with store.read() as session:
         for visit in session.scalars(select(Visit)):

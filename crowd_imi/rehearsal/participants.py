@@ -118,7 +118,7 @@ class Participant:
             return
         completion = self.browser.look().completion
         if completion is not None:
-            self.browser.complete(completion.url)
+            self.browser.complete(completion)
 
     def _do(self, view: View) -> Life:
         match self.step:

@@ -1,7 +1,7 @@
 """What a rehearsal is asked to do, and what it says when it is over."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -30,8 +30,7 @@ Ending = Literal["complete", "short", "nothing_open", "participants"]
 """Why a rehearsal ended: every task has its valid response; some tasks have no attempt or no money left and all others
 have theirs; nobody is at work and no place is open; or as many participants came as may."""
 
-CharacterName = Literal[
-    "observer",
+Troublemaker = Literal[
     "same_row",
     "rushed",
     "random",
@@ -43,22 +42,11 @@ CharacterName = Literal[
     "fails_practice",
     "declines",
     "resends",
-    "cheater",
 ]
 
-TROUBLEMAKERS: tuple[CharacterName, ...] = (
-    "same_row",
-    "rushed",
-    "random",
-    "leaves",
-    "gives_back",
-    "reloads",
-    "comes_twice",
-    "two_places",
-    "fails_practice",
-    "declines",
-    "resends",
-)
+CharacterName = Literal["observer", Troublemaker, "cheater"]
+
+TROUBLEMAKERS: tuple[Troublemaker, ...] = get_args(Troublemaker)
 """One of each."""
 
 
@@ -71,15 +59,6 @@ class Cast(Record):
     """Participants in all; None: three per task and one per troublemaker, more than a study can use up."""
     only_cheaters: bool = False
     """For the positive control: everybody cheats."""
-
-
-class Serving(Record):
-    """``serving.json`` in the run's folder, which the server writes once it listens."""
-
-    pages: str
-    places: str | None
-    link: str | None = None
-    pid: int
 
 
 class Acknowledged(Record):

@@ -11,7 +11,8 @@ from pathlib import Path
 import requests
 
 from crowd_imi.errors import RehearsalError
-from crowd_imi.rehearsal.records import LeakName, Serving
+from crowd_imi.records import Serving
+from crowd_imi.rehearsal.records import LeakName
 
 PATIENCE = 60.0
 """Seconds until a server that doesn't answer is given up."""
@@ -20,13 +21,14 @@ PATIENCE = 60.0
 class Server:
     """The pages and the list of places of one rehearsal, in a process group of their own."""
 
-    def __init__(self, study: Path, name: str, leak: LeakName | None = None) -> None:
+    def __init__(self, study: Path, name: str, leak: LeakName | None = None, *, port: int = 0) -> None:
         """Name a server; ``start`` starts it.
 
         Args:
             study: the study's folder.
             name: of the rehearsal.
             leak: planted in front of the pages, for the positive control.
+            port: of the pages; 0 lets the system choose.
         """
         self.log = study / "rehearsals" / name / "server.log"
         self._note = study / "rehearsals" / name / "serving.json"
@@ -35,7 +37,7 @@ class Server:
         self._study = study
         self._name = name
         self._leak = leak
-        self._ports = (0, 0)
+        self._ports = (port, 0)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Server":
@@ -57,8 +59,9 @@ class Server:
             )
         serving = self._wait_for_note(self._process)
         self.pages_url, self.places_url = serving.pages, serving.places or ""
-        self._ports = (_port(self.pages_url), _port(self.places_url))
-        for url in (self.pages_url, self.places_url):
+        served = [url for url in (self.pages_url, self.places_url) if url]
+        self._ports = (_port(self.pages_url), _port(self.places_url) if self.places_url else 0)
+        for url in served:
             self._wait_for(self._process, f"{url}/health")
 
     def kill(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from json import dumps
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 import requests.structures
@@ -40,7 +40,9 @@ class Wire(Protocol):
     requests: int
     retries: int
 
-    def send(self, method: str, url: str, headers: dict[str, str], json: object = None) -> Reply: ...
+    def send(
+        self, method: str, url: str, headers: dict[str, str], json: object = None, form: Mapping[str, str] | None = None
+    ) -> Reply: ...
 
 
 class HttpWire:
@@ -58,7 +60,9 @@ class HttpWire:
         # The adapter alone, without a session: no proxies, cookies or .netrc are looked up, which takes longer than a reply.
         self._adapter = HTTPAdapter(pool_connections=4, pool_maxsize=4)
 
-    def send(self, method: str, url: str, headers: dict[str, str], json: object = None) -> Reply:
+    def send(
+        self, method: str, url: str, headers: dict[str, str], json: object = None, form: Mapping[str, str] | None = None
+    ) -> Reply:
         """Send one request.
 
         Raises:
@@ -67,7 +71,7 @@ class HttpWire:
         headers = {**headers, CLOCK_HEADER: str(self._clock.now())}
         begin, pause = time.monotonic(), 0.05
         while True:
-            reply = self._try(method, url, headers, json)
+            reply = self._try(method, url, headers, *_body(json, form))
             if isinstance(reply, Reply):
                 return reply
             if time.monotonic() - begin > self._patience:
@@ -78,12 +82,12 @@ class HttpWire:
             time.sleep(pause)
             pause = min(1.0, pause * 2)
 
-    def _try(self, method: str, url: str, headers: dict[str, str], json: object) -> Reply | str:
+    def _try(self, method: str, url: str, headers: dict[str, str], body: bytes | None, kind: str) -> Reply | str:
         """The reply, or why there was none."""
         self.requests += 1
         sent = time.perf_counter()
         try:
-            reply = self._adapter.send(_prepared(method, url, headers, json), timeout=(5, self._patience))
+            reply = self._adapter.send(_prepared(method, url, headers, body, kind), timeout=(5, self._patience))
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             return str(error)
         if reply.status_code == BUSY:
@@ -94,12 +98,18 @@ class HttpWire:
         self._adapter.close()
 
 
-def _prepared(method: str, url: str, headers: dict[str, str], json: object) -> requests.PreparedRequest:
+def _body(json: object, form: Mapping[str, str] | None) -> tuple[bytes | None, str]:
+    """What is sent, and its content type."""
+    if form is not None:
+        return urlencode(form).encode(), "application/x-www-form-urlencoded"
+    return None if json is None else dumps(json).encode(), "application/json"
+
+
+def _prepared(method: str, url: str, headers: dict[str, str], body: bytes | None, kind: str) -> requests.PreparedRequest:
     """A request as it goes out; everything about it is known to be plain ASCII."""
     request = requests.PreparedRequest()
     request.method, request.url = method, url
-    body = None if json is None else dumps(json).encode()
-    sized = {} if body is None else {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    sized = {} if body is None else {"Content-Type": kind, "Content-Length": str(len(body))}
     request.headers = requests.structures.CaseInsensitiveDict({**headers, **sized})
     request.body = body
     return request
@@ -122,10 +132,13 @@ class DirectWire:
         self._clock = clock
         self._clients = {address: Client(app, use_cookies=False) for address, app in apps.items()}
 
-    def send(self, method: str, url: str, headers: dict[str, str], json: object = None) -> Reply:
+    def send(
+        self, method: str, url: str, headers: dict[str, str], json: object = None, form: Mapping[str, str] | None = None
+    ) -> Reply:
         parts = urlsplit(url)
         address = f"{parts.scheme}://{parts.netloc}"
         self.requests += 1
+        body, kind = _body(json, form)
         sent = time.perf_counter()
         reply = self._clients[address].open(
             path=parts.path,
@@ -133,8 +146,8 @@ class DirectWire:
             base_url=address,
             method=method,
             headers={**headers, CLOCK_HEADER: str(self._clock.now())},
-            data=None if json is None else dumps(json),
-            content_type=None if json is None else "application/json",
+            data=body,
+            content_type=None if body is None else kind,
         )
         content = reply.get_data()
         return Reply(reply.status_code, dict(reply.headers), content, time.perf_counter() - sent)

@@ -62,6 +62,11 @@ class Picture:
     width: int
     """CSS pixels."""
 
+    @property
+    def content(self) -> bytes:
+        """The picture as a file: SVG for figures."""
+        return base64.b64decode(self.uri.partition(",")[2])
+
 
 def styled(draw: Callable[P, tuple[Figure, str]]) -> Callable[P, Picture]:
     """Turns a function that draws (figure, alternative text) into one that gives a ``Picture``."""

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from crowd_imi.scoring.canvas import COLOURS, FAINT, INK, SOFT, WIDTH, axes_at, stacked, styled
@@ -63,6 +64,71 @@ def _bar_axis(figure: Figure, rows: int, height: float, longest: float, *, right
     axis.set_xticks([])
     axis.spines["bottom"].set_visible(False)
     return axis
+
+
+_ENDINGS = {
+    "valid": (_BLUE, ""),
+    "surplus": (COLOURS[5], ""),
+    "excluded": (_ORANGE, "///"),
+    "failed_practice": (COLOURS[4], "..."),
+    "returned": ("#bdbdbd", ""),
+    "timed_out": ("#8c8c8c", ""),
+    "declined": ("#e3e3e3", ""),
+    "under_way": ("white", ""),
+    "waiting": ("white", "xx"),
+}
+"""Colours that differ in brightness, too, and hatches, so that they can be told apart in print."""
+
+
+@styled
+def attrition(flow: pd.DataFrame) -> tuple[Figure, str]:
+    """A bar per arm: which share of those who arrived ended how.
+
+    Args:
+        flow: from ``participants.flow``, an arm per row.
+    """
+    used = [ending for ending in _ENDINGS if flow[ending].any()]
+    height = 0.36 * len(flow) + 0.3
+    figure = Figure(figsize=(WIDTH, height + 0.35))
+    axis = axes_at(figure, _LABELS, 0.1, WIDTH - _LABELS - 1.2, height - 0.1)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(len(flow) - 0.5, -0.5)
+    axis.set_axis_off()
+    for row, (arm, numbers) in enumerate(flow.iterrows()):
+        left, arrived = 0.0, max(1, int(numbers["arrived"]))
+        for ending in used:
+            share = numbers[ending] / arrived
+            colour, hatch = _ENDINGS[ending]
+            axis.barh(row, share, left=left, height=0.66, color=colour, hatch=hatch, edgecolor=SOFT, linewidth=0.4)
+            left += share
+        axis.text(-0.012, row, str(arm), transform=axis.get_yaxis_transform(), ha="right", va="center")
+        axis.text(
+            1.012,
+            row,
+            f"{numbers['arrived']} arrived",
+            transform=axis.get_yaxis_transform(),
+            va="center",
+            fontsize=8.5,
+            color=SOFT,
+        )
+    handles = [Patch(facecolor=_ENDINGS[ending][0], hatch=_ENDINGS[ending][1], edgecolor=SOFT, linewidth=0.4) for ending in used]
+    figure.legend(
+        handles,
+        [FLOW[ending] for ending in used],
+        loc="upper left",
+        bbox_to_anchor=(_LABELS / WIDTH - 0.01, 1.0),
+        ncols=len(used),
+        frameon=False,
+        fontsize=8.5,
+        handlelength=1.2,
+        columnspacing=1.2,
+        borderpad=0,
+    )
+    said = "; ".join(
+        f"{arm}: {numbers['arrived']} arrived, " + ", ".join(f"{numbers[ending]} {FLOW[ending]}" for ending in used)
+        for arm, numbers in flow.iterrows()
+    )
+    return figure, f"How participants' visits ended, by arm, as shares of those who arrived. {said}."
 
 
 @styled

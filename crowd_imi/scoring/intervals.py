@@ -24,7 +24,7 @@ def wilson(correct: NDArray[np.int_], responses: NDArray[np.int_]) -> tuple[NDAr
     """Wilson's interval for a unit's proportion correct.
 
     It takes a unit's answers as independent. They aren't quite: thirty answers share at most eleven panels, so that it is
-    somewhat too narrow where panels of a unit differ in difficulty.
+    somewhat too narrow where panels of a unit differ in difficulty; see ``clustered``.
 
     Args:
         correct: shape (n_units,); how many answers are right.
@@ -43,6 +43,77 @@ def wilson(correct: NDArray[np.int_], responses: NDArray[np.int_]) -> tuple[NDAr
     if asked.any():
         low[asked], high[asked] = proportion_confint(correct[asked], responses[asked], alpha=1 - LEVEL, method="wilson")
     return np.clip(low, 0, 1), np.clip(high, 0, 1)
+
+
+def jeffreys(correct: NDArray[np.int_], responses: NDArray[np.int_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Jeffreys' interval for a unit's proportion correct: the middle 95 % of a Beta(correct + ½, wrong + ½).
+
+    As Wilson's it takes a unit's answers as independent; it is somewhat shorter.
+
+    Args:
+        correct: shape (n_units,); how many answers are right.
+        responses: shape (n_units,); how many there are.
+
+    Returns:
+        Lower and upper ends, shape (n_units,) each; NaN for a unit without responses. All right gives an upper end of 1 and
+        all wrong a lower end of 0, as Brown, Cai and DasGupta ask for, so that the interval holds the proportion.
+
+    Source:
+        Brown, Cai & DasGupta 2001, Statistical Science 16; statsmodels ``proportion_confint(method="jeffreys")``.
+    """
+    low = np.full(len(responses), np.nan)
+    high = np.full(len(responses), np.nan)
+    asked = responses > 0
+    if asked.any():
+        low[asked], high[asked] = proportion_confint(correct[asked], responses[asked], alpha=1 - LEVEL, method="jeffreys")
+    low[asked & (correct == 0)] = 0
+    high[asked & (correct == responses)] = 1
+    return low, high
+
+
+def clustered(
+    correct: NDArray[np.int_], responses: NDArray[np.int_], unit: NDArray[np.int_], units: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """An interval that knows that a unit's answers share panels: Wilson's at the effective number of answers.
+
+    The design effect is the variance of the proportion between panels (the linearised variance of a ratio, with
+    panels / (panels − 1)) over the binomial one; answers count as responses / design effect. A design effect below 1 is
+    taken as 1, as a dozen panels can't show that answers are more regular than independent ones.
+
+    Why this one: with 11 panels and 30 answers it covers 96.0, 95.9, 95.1 and 94.5 % where panels spread by 0, 1, 1.5 and
+    2.5 logits, Wilson's alone 95.4, 94.6, 93.5 and 92.2 % (``benchmarks.recovery``). In a try, Korn and Graubard's further
+    shrinking by t quantiles covered 96 to 99 %, their Clopper–Pearson 97 to 99 %.
+
+    Args:
+        correct: shape (n_panels,); right answers to a panel.
+        responses: shape (n_panels,); answers to it, at least one.
+        unit: shape (n_panels,); which unit the panel belongs to, from 0.
+        units: number of units.
+
+    Returns:
+        Lower and upper ends, shape (units,) each; NaN for a unit with fewer than two panels, as one panel says nothing
+        about others. All right or all wrong: no spread is seen, so it is Wilson's.
+
+    Source:
+        Rao & Scott 1992, Biometrics 48; Korn & Graubard 1998, Survey Methodology 24; Dean & Pagano 2015, Journal of Survey
+        Statistics and Methodology 3, for Wilson's interval at an effective sample size.
+    """
+    right = np.bincount(unit, correct, units)
+    asked = np.bincount(unit, responses, units)
+    panels = np.bincount(unit, minlength=units)
+    low, high = np.full(units, np.nan), np.full(units, np.nan)
+    several = panels > 1
+    if not several.any():
+        return low, high
+    share = np.divide(right, asked, where=several, out=np.zeros(units))
+    residuals = np.bincount(unit, (correct - share[unit] * responses) ** 2, units)
+    binomial = asked * share * (1 - share)
+    between = residuals * panels / np.maximum(panels - 1, 1)
+    effect = np.maximum(np.divide(between, binomial, where=several & (binomial > 0), out=np.ones(units)), 1)
+    effective = asked[several] / effect[several]
+    ends = proportion_confint(share[several] * effective, effective, alpha=1 - LEVEL, method="wilson")
+    low[several], high[several] = np.clip(ends, 0, 1)
+    return low, high
 
 
 def bootstrap_mean(values: NDArray[np.float64], rng: np.random.Generator) -> Estimate:

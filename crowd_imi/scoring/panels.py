@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from crowd_imi.pack import Pack
 from crowd_imi.records import Condition, Panel, Unit
 from crowd_imi.scoring.canvas import INK, Picture, data_uri
 from crowd_imi.scoring.mis import CONDITIONS, Scores
+from crowd_imi.scoring.reliability import with_shrunk
 from crowd_imi.scoring.wording import interval, setting, share
 
 TILE = 104
@@ -38,19 +40,21 @@ class Shown:
 def extremes(scores: Scores, pack: Pack) -> tuple[Shown, ...]:
     """The most and the least interpretable real unit of each condition.
 
-    The most interpretable unit is the one whose interval begins highest, the least the one whose interval ends lowest, so
-    that units with few responses don't win by luck; among equals, confidence decides.
+    Units are ranked by their score drawn towards their model's mean (``reliability.shrunk``), so that units with few responses
+    don't win by luck; among equals, the interval and then confidence decide.
 
     Raises:
         PackError: the pack doesn't have a panel that was answered.
     """
     shown: list[Shown] = []
+    every = with_shrunk(scores)
     for condition in CONDITIONS:
-        units = scores.units[(scores.units["condition"] == condition) & ~scores.units["null"] & (scores.units["responses"] > 0)]
+        units = every[(every["condition"] == condition) & ~every["null"] & (every["responses"] > 0)]
         if len(units) < 2:
             continue
-        best = units.sort_values(["low", "confidence_mean", "unit"], ascending=[False, False, True]).iloc[0]
-        worst = units.sort_values(["high", "confidence_mean", "unit"]).iloc[0]
+        # Too small a group has no shrunk scores; then the end of Wilson's interval that speaks against the choice decides.
+        best = units.sort_values(["shrunk", "low", "confidence_mean", "unit"], ascending=[False, False, False, True]).iloc[0]
+        worst = units.sort_values(["shrunk", "high", "confidence_mean", "unit"]).iloc[0]
         shown += [_shown("Most", condition, best, pack), _shown("Least", condition, worst, pack)]
     return tuple(shown)
 
@@ -60,6 +64,7 @@ def _shown(which: str, condition: Condition, row: "pd.Series[Any]", pack: Pack) 
     panel = _panel(pack, row["arm"], unit, row["batch_shown"])
     where = f"{unit.model}, {unit.layer}, channel {unit.channel}"
     scored = f"{share(row['proportion_correct'])} {interval(row['low'], row['high'])}"
+    drawn = "" if isnan(row["shrunk"]) else f", drawn towards the model's mean to {share(row['shrunk'])}"
     alt = (
         f"{condition.capitalize()} references: nine images that drive {where} least, on the left; nine that drive it most, "
         "on the right; between them the two queries: the upper one, framed blue, drives it more and is the right answer, the "
@@ -68,7 +73,7 @@ def _shown(which: str, condition: Condition, row: "pd.Series[Any]", pack: Pack) 
     return Shown(
         heading=f"{which} interpretable, {condition} references",
         caption=f"{where} ({setting(condition, row['difficulty'])}): {row['correct']} of {row['responses']} answers right, "
-        f"{scored}. Shown: batch {panel.batch}.",
+        f"{scored}{drawn}. Shown: batch {panel.batch}.",
         picture=draw_panel(pack, panel, alt),
     )
 

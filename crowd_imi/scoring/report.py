@@ -13,20 +13,33 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from crowd_imi import __version__
-from crowd_imi.errors import PackError
 from crowd_imi.files import write_atomically
-from crowd_imi.pack import Manifest, Pack
-from crowd_imi.scoring import figures, figures_of_visits, participants, tables, wording
+from crowd_imi.pack import Manifest
+from crowd_imi.scoring import (
+    answers_by,
+    figure_files,
+    figures,
+    figures_of_answers,
+    figures_of_visits,
+    participants,
+    tables,
+    wording,
+)
 from crowd_imi.scoring.canvas import Picture, palette
+from crowd_imi.scoring.compare import compare
 from crowd_imi.scoring.mis import Group, Scores
 from crowd_imi.scoring.panels import extremes
+from crowd_imi.scoring.post_hoc import post_hoc
+from crowd_imi.scoring.reliability import reliabilities
+from crowd_imi.scoring.stimuli import open_pack
+from crowd_imi.scoring.thresholds import what_ifs
 from crowd_imi.store import Store, StoreKind
-from crowd_imi.store.answers import intents, visits
+from crowd_imi.store.answers import intents, main_answers, visits
 from crowd_imi.study import NULL, Study
 
 CHANCE = 0.5
 
-_VERSIONS = ("matplotlib", "numpy", "pandas", "scipy", "sqlalchemy", "statsmodels")
+_VERSIONS = ("matplotlib", "numpy", "pandas", "scikit-posthocs", "scipy", "sqlalchemy", "statsmodels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class Remark:
 def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, note: str = "") -> Path:
     """Write ``folder/report.html``; the same store gives the same page, byte for byte.
 
+    Beside it come comparisons.csv, reliability.csv, and in ``figures/`` each figure as SVG with its data as CSV.
+
     Args:
         study: the study.
         store: where visits, verdicts and money are read.
@@ -53,23 +68,37 @@ def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, no
     """
     pack, problem = open_pack(study, store)
     with store.read() as session:
-        visited, ledger = visits(session), intents(session)
+        visited, ledger, answers = visits(session), intents(session), main_answers(session)
+    comparisons = compare(scores, study.file.study.seed)
+    tables.write_comparisons(comparisons, folder)
+    reliable = reliabilities(scores, study.file.study.seed)
+    tables.write_reliability(reliable, folder)
+    people, money, pictures = _people(study, visited, answers), _money(study, ledger), _pictures(study, scores)
+    drawn = {**pictures, **{name.removesuffix("_picture"): found for name, found in people.items() if name.endswith("_picture")}}
+    figure_files.write({**drawn, "money": money["money_picture"]}, figure_files.data(scores, people, money["spending"]), folder)
     context = {
         "study": study.file,
         "note": note,
         "rehearsal": store.kind is StoreKind.REHEARSAL,
         "remarks": remarks(scores),
         "groups": scores.groups,
-        "pictures": _pictures(study, scores),
+        "comparisons": comparisons,
+        "reliabilities": reliable,
+        "crossed": any(group.crossed is not None for group in scores.groups),
+        "pictures": pictures,
         "pairs": len(figures.in_both_conditions(scores)),
         "panels": extremes(scores, pack) if pack else (),
         "panels_problem": problem,
         "unanswered": scores.unanswered,
-        **_people(study, visited),
-        **_money(study, ledger),
+        "by_name": scores.by_name,
+        **people,
+        **money,
+        "post_hoc": post_hoc(study, visited),
         "facts": _facts(study, store, pack.manifest if pack else None, visited),
         "unit_columns": tables.UNIT_COLUMNS,
         "model_columns": tables.MODEL_COLUMNS,
+        "comparison_columns": tables.COMPARISON_COLUMNS,
+        "reliability_columns": tables.RELIABILITY_COLUMNS,
         "says": wording,
     }
     path = folder / "report.html"
@@ -80,17 +109,6 @@ def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, no
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-
-
-def open_pack(study: Study, store: Store) -> tuple[Pack | None, str]:
-    """The pack that the store's answers are about, or why there is none: the report does without its pictures."""
-    try:
-        pack = Pack(study.pack)
-    except PackError as error:
-        return None, str(error)
-    if pack.digest != store.about("pack_sha256"):
-        return None, f"{study.pack}: this isn't the pack that participants saw: its digest has changed"
-    return pack, ""
 
 
 def remarks(scores: Scores) -> tuple[Remark, ...]:
@@ -138,10 +156,12 @@ def _pictures(study: Study, scores: Scores) -> dict[str, Picture | None]:
         "units": figures.sorted_units(scores, colours),
         "conditions": figures.natural_against_synthetic(pairs, colours) if len(pairs) else None,
         "depth": figures.by_depth(scores, colours) if (~scores.units["null"]).any() else None,
+        "calibration": figures_of_answers.calibration(answers_by.by_confidence(scores), colours),
+        "reaction_times": figures_of_answers.reaction_times(answers_by.by_time(scores), [arm.id for arm in study.file.arms]),
     }
 
 
-def _people(study: Study, visited: pd.DataFrame) -> dict[str, Any]:
+def _people(study: Study, visited: pd.DataFrame, answers: pd.DataFrame) -> dict[str, Any]:
     arms = [arm.id for arm in study.file.arms]
     flow = participants.flow(visited).reindex(arms, fill_value=0)
     found = participants.exclusions(visited)
@@ -153,6 +173,9 @@ def _people(study: Study, visited: pd.DataFrame) -> dict[str, Any]:
         "flow_totals": flow.sum().astype(int).to_dict(),
         "flow_names": participants.FLOW,
         "flow_picture": figures_of_visits.participants_flow(flow.sum()),
+        "attrition_picture": figures_of_visits.attrition(flow.astype(int)),
+        "what_ifs": what_ifs(visited, answers, study.file.exclusion),
+        "taken": taken,
         "exclusions": found,
         "criterion_names": participants.CRITERION_NAMES,
         "exclusion_picture": figures_of_visits.exclusion_bars(found) if any(one.failed for one in found) else None,

@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from crowd_imi.store.tables import Intent, Lease
+from crowd_imi.store.tables import About, Intent, Lease
 
 SPENDER = "spender"
 """The one lease there is: publish, harvest and pay take turns."""
+
+CAP = "cap"
+PRICE = "price"
+
+COMPENSATION = "compensation"
+"""The name of the bonus that stands in for a reward which the platform can't pay any more."""
 
 
 def find_intent(session: Session, operation: str, subject: str) -> Intent | None:
@@ -39,6 +45,46 @@ def amount_of(session: Session, operations: Sequence[str], states: Sequence[str]
     return session.scalar(chosen) or 0
 
 
+def bonus_spending(session: Session) -> int:
+    """What bonuses take of the cap, in minor units; a compensation stands in for the visit's own pay, which is counted there."""
+    chosen = select(func.sum(Intent.amount)).where(
+        Intent.operation == "bonus", Intent.state.in_(("open", "done")), ~Intent.subject.endswith(f"/{COMPENSATION}")
+    )
+    return session.scalar(chosen) or 0
+
+
+def keep_terms(session: Session, cap: int, price: int) -> None:
+    """Note what publish and harvest go by, for servers, which don't ask the platform and may have read an older study.toml.
+
+    Args:
+        session: in a transaction that writes.
+        cap: the most that may be spent.
+        price: what one paid submission costs, fees included.
+    """
+    session.merge(About(name=CAP, value=str(cap)))
+    session.merge(About(name=PRICE, value=str(price)))
+
+
+def current_cap(session: Session, otherwise: int) -> int:
+    """The cap that publish or harvest went by last; ``otherwise`` before the first."""
+    return _noted(session, CAP, otherwise)
+
+
+def current_price(session: Session, otherwise: int) -> int:
+    """What one paid submission costs, by publish's or harvest's last word; ``otherwise`` before the first."""
+    return _noted(session, PRICE, otherwise)
+
+
+def _noted(session: Session, name: str, otherwise: int) -> int:
+    row = session.get(About, name)
+    return otherwise if row is None else int(row.value)
+
+
 def lease_row(session: Session) -> Lease | None:
     """Who may spend right now, locked; None when nobody does."""
     return session.get(Lease, SPENDER, with_for_update=True)
+
+
+def all_intents(session: Session) -> Sequence[Intent]:
+    """The whole ledger, the oldest first."""
+    return session.scalars(select(Intent).order_by(Intent.opened_at, Intent.id)).all()

@@ -30,6 +30,8 @@ class AnsweredTrial:
     null_unit: bool
     row: str
     correct: bool
+    at: int
+    saving_ms: float | None
 
 
 def task_standings(session: Session, attempt_states: Collection[str]) -> Sequence[TaskStanding]:
@@ -62,9 +64,18 @@ def visits_to_pay(session: Session, posting: str, states: Collection[str]) -> Se
     return session.scalars(chosen.order_by(Visit.left_at.is_not(None), Visit.submitted_at, Visit.arrived_at, Visit.id)).all()
 
 
-def count_payable(session: Session, states: Collection[str], *, unpaid_only: bool = False) -> int:
-    """Visits that are paid, or will have to be when they end in one of these states."""
+def count_payable(session: Session, states: Collection[str], *, unpaid_only: bool = False, in_time_only: bool = False) -> int:
+    """Visits that are paid, or will have to be when they end in one of these states.
+
+    Args:
+        session: any.
+        states: in which a visit may have to be paid.
+        unpaid_only: leave out who is paid already.
+        in_time_only: leave out late ones that aren't paid: they wait for what is left.
+    """
     owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid")
+    if in_time_only:
+        owed = and_(owed, Visit.left_at.is_(None))
     chosen = select(func.count()).select_from(Visit).where(Visit.label != "preview")
     chosen = chosen.where(owed if unpaid_only else or_(owed, Visit.payment == "paid"))
     return session.scalar(chosen) or 0
@@ -73,7 +84,7 @@ def count_payable(session: Session, states: Collection[str], *, unpaid_only: boo
 def answered_trials(session: Session, visit: str) -> Sequence[AnsweredTrial]:
     """A visit's answers in order, main and catch trials alike."""
     chosen = (
-        select(Trial.kind, Trial.null_unit, Answer.row, Answer.correct)
+        select(Trial.kind, Trial.null_unit, Answer.row, Answer.correct, Answer.at, Answer.saving_ms)
         .select_from(Answer)
         .join(Visit, Visit.id == Answer.visit_id)
         .join(Trial, and_(Trial.task_id == Visit.task_id, Trial.position == Answer.position))

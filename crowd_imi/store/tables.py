@@ -220,7 +220,7 @@ class Intent(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     operation: Mapped[str]
-    """post, places or approve."""
+    """post, places, approve or bonus."""
     subject: Mapped[str]
     """The posting's or the visit's id, with a running number where it can happen again."""
     amount: Mapped[int]

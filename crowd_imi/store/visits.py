@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from crowd_imi.records import Tiles
@@ -53,6 +53,19 @@ def load_task(session: Session, task_id: int) -> TaskTrials:
 def answers_of(session: Session, visit_id: str) -> Sequence[Answer]:
     """A visit's answers in order; position ``i`` is element ``i``."""
     return session.scalars(select(Answer).where(Answer.visit_id == visit_id).order_by(Answer.position)).all()
+
+
+def has_answered_all() -> ColumnElement[bool]:
+    """The condition that every question of a visit's task is answered."""
+    answers = select(func.count()).where(Answer.visit_id == Visit.id).correlate(Visit).scalar_subquery()
+    trials = select(func.count()).where(Trial.task_id == Visit.task_id).correlate(Visit).scalar_subquery()
+    return answers == trials
+
+
+def finished_at(session: Session, visit_id: str) -> int | None:
+    """When the last question of a visit was answered; None while one of them isn't."""
+    last = select(func.max(Answer.at)).where(Answer.visit_id == Visit.id).correlate(Visit).scalar_subquery()
+    return session.scalar(select(last).where(Visit.id == visit_id, has_answered_all()))
 
 
 def practice_answers_of(session: Session, visit_id: str, block: int | None = None) -> Sequence[PracticeAnswer]:

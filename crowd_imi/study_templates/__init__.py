@@ -11,7 +11,7 @@ class TemplateName(StrEnum):
     DEMO = "demo"
     """What `crowd-imi demo` runs."""
     IMI = "imi"
-    """Zimmermann, Klein & Brendel 2023, as far as its models can be loaded today."""
+    """Zimmermann, Klein & Brendel 2023: nine models, 23 arms."""
 
 
 def template(name: TemplateName) -> str:

@@ -1,11 +1,13 @@
 """From a file to what people see, and from there to what a network sees."""
 
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,6 +15,10 @@ from crowd_imi.errors import VisionError
 from crowd_imi.vision.models import LoadedModel
 
 Pixels = NDArray[np.uint8]
+
+# An image of more pixels than Pillow cares to decode is one that can't be read, as one of twice as many is anyway. Said once,
+# here: filters can't be set for one of the threads that decode.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 SHORTER_SIDE = 256 / 224
 """Of the stored image's side: as published, the shorter side becomes 256 px and the central 224 px are kept."""
@@ -31,10 +37,25 @@ def read_image(path: Path, size: int) -> Pixels:
         VisionError: the file isn't a readable image.
     """
     try:
-        with Image.open(path) as file:
-            image = _rgb(ImageOps.exif_transpose(file))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise VisionError(f"{path}: this image can't be read ({error}); replace it or take it out") from None
+    return decode_image(content, size, str(path))
+
+
+def decode_image(content: bytes, size: int, name: str) -> Pixels:
+    """``read_image`` of a file's content; ``name`` says in an error which file it was."""
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            image = _rgb(ImageOps.exif_transpose(file))
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Of a damaged file Pillow raises whatever its parsers stumble on, struct.error, IndexError and KeyError among others,
+        # and one such file mustn't end a run over a million.
+        # What Pillow says of an unknown format names the buffer in memory, not the file.
+        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise VisionError(f"{name}: this image can't be read ({reason}); replace it or take it out") from None
     return np.asarray(_fitted(image, size))
 
 
@@ -73,7 +94,10 @@ def to_input(pixels: Pixels, model: LoadedModel) -> Tensor:
 
 def as_tensor(pixels: Pixels, model: LoadedModel) -> Tensor:
     """Stored images with values in 0–1, shape (n, 3, height, width), on the model's device."""
-    return torch.from_numpy(np.require(pixels, requirements=("C", "W"))).to(model.device).permute(0, 3, 1, 2).float() / 255
+    tensor = torch.from_numpy(np.require(pixels, requirements=("C", "W")))
+    if model.device.type == "cuda":  # from pinned memory the copy runs beside the GPU's work
+        tensor = tensor.pin_memory()
+    return tensor.to(model.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
 
 
 def normalise(images: Tensor, model: LoadedModel) -> Tensor:

@@ -3,11 +3,13 @@
 import { pauseBeforeRetry } from "./api.js";
 
 const AT_ONCE = 3;
+const PATIENCE_MS = 15000; // for a sprite that is hosted elsewhere
 
 export class Sprites {
   #wanted = new Map(); // address → {promise, bitmap}, until it is dropped
   #queue = [];
   #running = 0;
+  #elsewhere = true; // until a hosted sprite couldn't be had: some networks block storage services, and the pages have them all
 
   /** `onTrouble(true)` is called when a sprite can't be loaded and is tried again, `onTrouble(false)` when one came. */
   constructor(onTrouble) {
@@ -65,18 +67,44 @@ export class Sprites {
   }
 
   async #load(address) {
+    const own = `/sprites/${address.slice(address.lastIndexOf("/") + 1)}`;
+    if (address !== own && this.#elsewhere) {
+      try {
+        return await decoded(address, PATIENCE_MS);
+      } catch {
+        this.#elsewhere = false;
+      }
+    }
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const image = new Image();
         // A browser may remember a failed address within a page, so that a retry gets another one.
-        image.src = attempt === 1 ? address : `${address}?again=${attempt}`;
-        await image.decode();
-        // An image's decoded pixels may be thrown away by the browser; a bitmap keeps them until it is closed.
-        return await createImageBitmap(image);
+        return await decoded(attempt === 1 ? own : `${own}?again=${attempt}`);
       } catch {
         this.onTrouble(true);
         await pauseBeforeRetry(attempt);
       }
     }
   }
+}
+
+/** The sprite at an address as a bitmap; fails when it isn't there after `patience` ms. */
+async function decoded(address, patience = Infinity) {
+  const image = new Image();
+  // Without it, the canvases couldn't be read once a sprite of another origin is drawn on them.
+  image.crossOrigin = "anonymous";
+  image.src = address;
+  let timer = null;
+  const late = new Promise((_, reject) => {
+    if (patience < Infinity) timer = setTimeout(() => reject(new Error("late")), patience);
+  });
+  try {
+    await Promise.race([image.decode(), late]);
+  } catch (error) {
+    image.removeAttribute("src"); // nobody waits for it any more
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+  // An image's decoded pixels may be thrown away by the browser; a bitmap keeps them until it is closed.
+  return createImageBitmap(image);
 }

@@ -335,13 +335,18 @@ class VisitPage {
     if (document.fullscreenElement) document.exitFullscreen().catch(() => {});
     const { done } = this.texts;
     const { heading, paragraphs: texts } = this.texts[this.step];
-    const link = this.completion
-      ? `${paragraphs([done.click])}<p><a class="button" id="complete" href="${toHtml(this.completion.url)}">${toHtml(done.complete)}</a></p>`
-      : paragraphs([done.no_link]);
+    const link = this.completion ? paragraphs([done.click]) + wayBack(this.completion, done.complete) : paragraphs([done.no_link]);
     const debrief = this.step === "done" ? `<h2>${toHtml(done.debrief_heading)}</h2>${paragraphs(done.debrief)}` : "";
     this.halt(sheet(heading, texts, { more: (this.step === "declined" ? "" : link) + debrief }));
     stage.dataset.step = this.step;
   }
+}
+
+/** A link, or, where the platform wants a form, a button that sends it. */
+function wayBack({ url, form }, label) {
+  if (!form) return `<p><a class="button" id="complete" href="${toHtml(url)}">${toHtml(label)}</a></p>`;
+  const fields = Object.entries(form).map(([name, value]) => `<input type="hidden" name="${toHtml(name)}" value="${toHtml(value)}">`);
+  return `<form method="post" action="${toHtml(url)}">${fields.join("")}<p><button class="button" id="complete">${toHtml(label)}</button></p></form>`;
 }
 
 function requestFullscreen() {

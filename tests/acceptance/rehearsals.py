@@ -9,7 +9,9 @@ from crowd_imi.files import write_atomically
 from crowd_imi.pages import places
 from crowd_imi.pages.app import create_app
 from crowd_imi.plan import load_plan
+from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import launch
+from crowd_imi.rehearsal.doors import LocalDoor
 from crowd_imi.rehearsal.leaks import Leaking
 from crowd_imi.rehearsal.records import Cast, LeakName, Rehearsal
 from crowd_imi.rehearsal.run import conclude, make_crowd, open_stage, play
@@ -20,7 +22,7 @@ from crowd_imi.store.tables import Answer, Visit
 from crowd_imi.study import Study
 from tests.tiny import STUDY_TOML, write_pack, write_study
 
-PAGES, PLACES = "http://pages.test:8000", "http://places.test:8001"
+PAGES, PLACES = "http://pages.test:8000", "http://127.0.0.1:8001"
 
 # 8 units × 12 responses / 6 trials = 16 tasks, and 6 × 8 / 6 = 8: 24 tasks of 6 main and 2 catch trials.
 TOML = (
@@ -49,9 +51,9 @@ def rehearse_here(study: Study, name: str, cast: Cast, *, seed: int = 1, leak: L
         pages = create_app(study, stage.store, stage.platform, run_folder=stage.folder)
         app = pages if leak is None else Leaking(pages, stage.store, leak, plan.grid)
         stage.platform.set_base_url(PLACES)
-        launch(study, stage.store, stage.platform, f"{PAGES}/arrive")
+        launch(study, stage.store, stage.platform, Choice(pages_url=PAGES))
         wire = DirectWire(stage.clock, {PAGES: app, PLACES: places.create_app(stage.platform)})
-        crowd = make_crowd(stage, wire, PLACES, cast, seed)
+        crowd = make_crowd(stage, LocalDoor(wire, PLACES, stage.platform), wire, cast, seed)
         play(crowd)
         return conclude(stage, crowd, name=name, leak=leak, seconds=0.0)
 

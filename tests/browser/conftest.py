@@ -10,28 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from crowd_imi.design.plan import make_plan
 from crowd_imi.plan import Plan
 from crowd_imi.platforms.local import LocalPlatform
+from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.resources import resource
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.study import Study
 from tests.tiny import STUDY_TOML, write_pack, write_study
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PRACTICE_TRIALS = 2
 """Fewer than the real five, as each takes three seconds of the page's own delays."""
 
@@ -72,7 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     try:
         serving = _wait_for(study.folder / "serving.json", server)
         platform = LocalPlatform(study.folder / "local.db")
-        posting = launch(study, store, platform, f"{serving['pages']}/arrive")
+        posting = launch(study, store, platform, Choice(pages_url=serving["pages"]))
         assert posting.platform_id is not None
         yield Site(study, plan, store, platform, posting.platform_id, serving["pages"], serving["places"])
         platform.close()
@@ -102,14 +92,6 @@ def _wait_for(note: Path, server: subprocess.Popen[bytes]) -> dict[str, str]:
             return serving
         time.sleep(0.1)
     raise AssertionError("the server didn't start")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @dataclasses.dataclass

@@ -99,3 +99,17 @@ def fail_practice_but_for_one(site: Site, participant: str) -> tuple[str, dict[s
     for trial in others:
         api.practise(block, trial, right_row(site, trial))
     return api.token, last
+
+
+def answer_everything(api: Api) -> None:
+    """From the consent to the submission, without a browser, for a visit that has just arrived."""
+    visit = api.call("/api/visit")
+    api.call("/api/consent", {"agree": True, "version": visit["texts"]["consent"]["version"]})
+    api.call("/api/instructions", {"browser": {}})
+    block = api.call("/api/visit")["practice"]
+    for trial in block["trials"]:
+        api.practise(block, trial, right_row(api.site, trial))
+    for trial in api.call("/api/visit")["main"]:
+        given = {"position": trial["position"], "row": right_row(api.site, trial), "confidence": 3}
+        api.call("/api/answers", {**given, "rt_ms": 2000.0, "shown_ms": 2000.0, "saving_ms": None})
+    api.call("/api/submit", {"feedback": ""})

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -125,13 +126,22 @@ def test_a_mistake_in_this_package_keeps_its_traceback():
     assert isinstance(ending_with(KeyError("x")).exception, KeyError)
 
 
-def test_whoever_stops_reading_ends_the_command_quietly(tmp_path):
-    run("init", tmp_path / "study")
-    process = subprocess.Popen([COMMAND, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    process.wait(60)
+@pytest.mark.parametrize(
+    ("arguments", "remarks"),
+    [
+        (["--help"], ""),
+        (["init", "study"], ""),
+        # Here the remark is for stderr, and only the document finds nobody.
+        (["init", "study", "--json"], "wrote study/study.toml; edit it, then run: crowd-imi check study\n"),
+    ],
+)
+def test_whoever_stops_reading_ends_the_command_quietly(tmp_path, arguments, remarks):
+    # The reader is gone before the command begins, so that every write fails.
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path, check=False, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr.decode()) == (1, remarks)
 
 
 def test_interrupting_a_command_says_how_to_go_on(tmp_path):

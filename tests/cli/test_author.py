@@ -7,9 +7,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from crowd_imi.cli.app import app
+from crowd_imi.errors import PlatformError
+from crowd_imi.plan import load_plan
+from crowd_imi.platforms.local import LocalPlatform
+from crowd_imi.publisher.lock import lock_path
 from crowd_imi.study import load_study
 from crowd_imi.study_templates import TemplateName
-from tests.tiny import STUDY_TOML, fake_plan, write_pack, write_study
+from tests.tiny import STUDY_TOML, approve, fake_plan, render_anew, write_pack, write_study
 
 
 def run(*arguments: object):
@@ -106,10 +110,15 @@ def test_check_says_where_the_image_folder_should_be(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("reward = 150", "reward = 70", "0.70 USD for 6 minutes is 7.00 USD per hour; Prolific refuses less than 8.00 USD"),
+        ("reward = 150", "reward = 70", "is 7.00 USD per hour, less than 8.00 USD; 0.80 USD would be enough"),
         ("cap = 5000", "cap = 900", "the study would cost 27.00 USD"),
         ("[pages]", "[pages]\nvisit_minutes = 30", "is never reached: pages.visit_minutes = 30 ends a visit before"),
         # 2 null units × 3 of (6 + 2) × 3 + 6 × 2 = 36 trials.
+        (
+            "[panels]",
+            '[models.spare]\nsource = "timm:none"\nlayers = ["x"]\n\n[panels]',
+            "models.spare: no arm uses it, so nobody looked",
+        ),
         ("seed = 7", "seed = 8", "17 % of the trials ask about null units"),
     ],
 )
@@ -118,6 +127,89 @@ def test_check_remarks_on_what_works_but_deserves_a_thought(tmp_path, old, new, 
     done = run("check", tmp_path, "--json")
     assert done.exit_code == 0
     assert any(expected in remark for remark in json.loads(done.stdout)["remarks"])
+
+
+def test_what_comes_next_can_be_pasted_though_the_folder_has_a_space(tmp_path):
+    done = run("init", tmp_path / "my study")
+    assert f"crowd-imi check '{tmp_path / 'my study'}'" in done.stdout
+
+
+def test_check_counts_neither_folders_nor_links_that_lead_nowhere(tmp_path):
+    images = write_study(tmp_path).images
+    write_images(images, 80)
+    (images / "folder.png").mkdir()
+    (images / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert json.loads(run("check", tmp_path, "--json").stdout)["images"] == 80
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A published study with everything in its place."""
+    study = write_study(tmp_path)
+    write_images(study.images, 80)
+    pack = write_pack(study)
+    fake_plan(study).model_copy(update={"pack_sha256": pack.digest}).save(study.plan)
+    approve(study)
+    assert run("publish", tmp_path, "--yes").exit_code == 0
+    assert run("check", tmp_path).exit_code == 0
+    return study
+
+
+def test_check_names_every_frozen_key_that_was_edited_beside_every_other_problem(published):
+    (published.images / "0.png").unlink()
+    toml = STUDY_TOML.replace("reward = 150", "reward = 160").replace("seed = 7", "seed = 9").replace("cap = 5000", "cap = 6000")
+    write_study(published.folder, toml)
+    problems = json.loads(run("check", published.folder, "--json").stdout)["problems"]
+    assert [problem.partition(";")[0] for problem in problems[:2]] == [
+        "study.toml: pay.reward was 150 and is 160",
+        "study.toml: study.seed was 7 and is 9",
+    ]
+    assert all("study.lock): put it back as it was" in problem for problem in problems[:2])
+    assert "79 images are there" in problems[2]
+    assert len(problems) == 3
+
+
+def test_check_says_that_a_lock_is_damaged(published):
+    lock_path(published).write_text("{")
+    (problem,) = json.loads(run("check", published.folder, "--json").stdout)["problems"]
+    assert problem.startswith(f"{lock_path(published)}: ") and "restore it from a backup" in problem
+
+
+def test_check_lets_a_study_be_edited_whose_posting_the_platform_refused(tmp_path, monkeypatch):
+    study = write_study(tmp_path)
+    write_images(study.images, 80)
+    pack = write_pack(study)
+    fake_plan(study).model_copy(update={"pack_sha256": pack.digest}).save(study.plan)
+    approve(study)
+
+    def refuse(_self, _request):
+        raise PlatformError("the reward is too low")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalPlatform, "post", refuse)
+        assert run("publish", tmp_path, "--yes").exit_code == 1
+    assert lock_path(study).exists()
+    write_study(tmp_path, STUDY_TOML.replace("reward = 150", "reward = 160"))
+    assert run("check", tmp_path).exit_code == 0
+
+
+def test_check_sees_that_the_plan_of_a_study_that_has_begun_was_changed(published):
+    plan = load_plan(published.plan)
+    plan.model_copy(update={"seed": plan.seed + 1}).save(published.plan)
+    (problem,) = json.loads(run("check", published.folder, "--json").stdout)["problems"]
+    assert problem.startswith(f"{published.plan}: it has changed since this study began")
+
+
+def test_check_says_once_that_the_databases_cant_be_used(published):
+    (published.folder / "people.db").unlink()
+    (problem,) = json.loads(run("check", published.folder, "--json").stdout)["problems"]
+    assert "people.db" in problem
+
+
+def test_check_never_advises_to_plan_anew_what_has_begun(published):
+    render_anew(published)
+    (problem,) = json.loads(run("check", published.folder, "--json").stdout)["problems"]
+    assert "it was made from another pack" in problem and "put that one back, as the study has begun" in problem
 
 
 def test_check_sees_that_pack_and_plan_no_longer_fit(tmp_path):

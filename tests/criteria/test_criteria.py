@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -14,12 +15,14 @@ from crowd_imi.criteria import (
     row_choices,
     total_time,
 )
+from crowd_imi.criteria.pace import VERDICT_MS
+from crowd_imi.pages.view import TimingView
 from crowd_imi.study import ExclusionSection
 
 START = 1_700_000_000_000
 
 
-def submission(  # noqa: PLR0917
+def submission(
     catch: Sequence[int] = (1, 1, 1, 1, 1),
     upper: int = 20,
     lower: int = 20,
@@ -78,7 +81,58 @@ def test_a_task_without_catch_trials_is_not_judged_by_them():
 def test_total_time_is_inclusive_on_both_sides(seconds, passed):
     check = total_time(submission(seconds=seconds), at_least=135, at_most=2500)
     assert check.passed is passed and check.measured == seconds and check.clock == "server"
-    assert check.limit == "135 to 2500 s from consent to submission"
+    assert check.limit == "135 to 2500 s from consent to submission, without delays of storing"
+
+
+def timed(at: Sequence[float], saving: Sequence[float | None], practised: float = 100) -> Submission:
+    """Answers that were stored at these seconds after consent; ``saving`` is what each says of the one before it, in seconds."""
+    answers = [
+        SubmittedAnswer(
+            kind="main",
+            null_unit=False,
+            row="upper",
+            correct=True,
+            at=START + int(when * 1000),
+            saving_ms=None if said is None else said * 1000,
+        )
+        for when, said in zip(at, saving, strict=True)
+    ]
+    whole = submission(seconds=600)
+    return replace(whole, answers=tuple(answers), practised_at=START + int(practised * 1000))
+
+
+@pytest.mark.parametrize(
+    ("at", "saving", "left_out"),
+    [
+        ([110, 120, 130], [None, 0.05, 0.35], 0),  # everybody waits 0.35 s
+        ([110, 120, 130], [None, 4.35, 2.35], 6),
+        ([110, 120, 130], [None, None, 2.35], 2),  # after a reload nobody knows
+        # The first answer was being stored between 100 (practice was passed) and 120 at the most.
+        ([110, 120, 130], [None, 1000, 0], 20),
+        # What was said of the second is bounded by 130, and begins where the first one's delay ends.
+        ([110, 120, 130], [None, 1000, 1000], 30),
+        ([110, 120, 130], [None, 5.35, 1000], 5 + 20),  # 110 to 130
+        ([110], [None], 0),
+        ([], [], 0),
+    ],
+)
+def test_total_time_leaves_out_what_storing_delayed_as_far_as_the_servers_clock_allows(at, saving, left_out):
+    check = total_time(timed(at, saving), at_least=135, at_most=2500)
+    assert check.measured == pytest.approx(600 - left_out)
+
+
+def test_a_broken_connection_doesnt_exclude_and_an_invented_one_leaves_the_trials_out_at_most():
+    # 2,900 s, of which the connection was gone for 600.
+    slow = replace(timed([200, 900, 2900], [None, 600.35, 0.1]), submitted_at=START + 2_900_000)
+    check = total_time(slow, at_least=135, at_most=2500)
+    assert check.passed and check.measured == pytest.approx(2300)
+    liar = replace(timed([200, 900, 2900], [None, 99_999, 99_999]), submitted_at=START + 2_900_000)
+    # From the end of practice at 100 s to the last answer at 2,900 s.
+    assert total_time(liar, at_least=135, at_most=2500).measured == pytest.approx(100)
+
+
+def test_the_wait_that_everybody_has_is_the_pages_own():
+    assert TimingView().verdict_ms == VERDICT_MS
 
 
 @pytest.mark.parametrize(("seconds", "passed"), [(14.999, False), (15, True), (None, None)])

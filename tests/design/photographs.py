@@ -9,7 +9,7 @@ import skimage.data
 from PIL import Image
 
 from crowd_imi.files import write_atomically
-from crowd_imi.pack import ArmPack, Manifest, ModelProvenance, Pack, UnitPanels, image_path
+from crowd_imi.pack import ArmPack, Manifest, ModelProvenance, Pack, UnitPanels, image_path, manifest_bytes
 from crowd_imi.records import REFERENCES, Exemplar, Panel, SidePair, Unit
 from crowd_imi.seeds import generator
 from crowd_imi.study import ArmSection, Study
@@ -46,7 +46,7 @@ def write_photo_pack(study: Study) -> Pack:
         sources=pictures.sources,
         arms=arms,
     )
-    write_atomically(study.pack / "manifest.json", manifest.model_dump_json().encode())
+    write_atomically(study.pack / "manifest.json", manifest_bytes(manifest))
     return Pack(study.pack)
 
 

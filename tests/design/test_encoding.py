@@ -4,7 +4,6 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from crowd_imi.design.encoding import QUALITIES, compose, encode, encode_alike, fill_up, grid_for
 from crowd_imi.design.fidelity import MIN_PSNR, cut, decode, tile_psnr
@@ -111,12 +110,11 @@ def test_a_free_box_fills_up_to_the_byte():
         assert (decode(filled, GRID) == decode(file, GRID)).all()
 
 
-@pytest.fixture(scope="module")
-def page():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield browser.new_page()
-        browser.close()
+@pytest.fixture
+def page(browser):
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
 
 
 def test_chromium_decodes_a_filled_up_sprite_with_every_tile_at_38_decibels(page):

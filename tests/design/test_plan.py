@@ -127,15 +127,6 @@ def test_another_seed_changes_the_tasks_and_removes_the_old_sprites(study, plann
     assert set(files(study)) == sprite_names(plan)
 
 
-def test_a_plan_with_answers_stays_as_it_is(study):
-    study.database.write_bytes(b"")
-    before, plan = files(study), load_plan(study.plan)
-    assert make_plan(study, practice=study.folder / "practice") == plan
-    with pytest.raises(DesignError, match="this study has begun"):
-        make_plan(write_study(study.folder, RESEEDED), practice=study.folder / "practice")
-    assert files(study) == before and load_plan(study.plan) == plan
-
-
 def test_two_equal_tiles_are_refused_with_both_files(study, practice):
     (practice / "2" / "query_max.png").write_bytes((practice / "2" / "max" / "5.png").read_bytes())
     written = study.plan.read_bytes()

@@ -31,4 +31,6 @@ def test_the_command_tells_a_person_what_it_costs(photo_study, monkeypatch):
     monkeypatch.setattr("crowd_imi.design.plan.resource", lambda *_: photo_study.folder / "practice")
     result = CliRunner().invoke(app, ["plan", str(photo_study.folder)])
     assert result.exit_code == 0
-    assert "4.50 USD when nobody is replaced" in result.stdout and "room for 30 replacements" in result.stdout
+    # 3 tasks at 1.50; Prolific takes 0.50 of each, MTurk 0.30.
+    costs = "4.50 USD on local and link, 6.00 USD on prolific, 5.40 USD on mturk; when nobody is replaced"
+    assert costs in result.stdout and "room for 30 replacements" in result.stdout

@@ -3,21 +3,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crowd_imi.factory.exemplars import flaw, panels, query_windows, ranked
-from crowd_imi.records import DIFFICULTY_PERCENTILE
+from crowd_imi.errors import FactoryError
+from crowd_imi.factory import exemplars
+from crowd_imi.factory.exemplars import Looks, PassedOver, choose, panels
+from crowd_imi.records import PUBLISHED_SHARES, query_share
 
-DIFFICULTIES = tuple(DIFFICULTY_PERCENTILE)
+DIFFICULTIES = (*PUBLISHED_SHARES, "p90", "p70", "p51")
+
+UNLIKE = np.random.default_rng(5).integers(0, 2**64, 19_000, dtype=np.uint64)
+"""Hashes of pictures of which no two look alike: 64 fair bits differ in 8 or fewer once in 10⁹ pairs."""
+
+
+def looks(count, *, blocked=(), alike=(), bits=8):
+    """Images of which some are vetoed, and of which some (sets of places) look the same."""
+    hashes = UNLIKE[:count].copy()
+    for same in alike:
+        hashes[list(same)] = hashes[next(iter(same))]
+    vetoed = np.zeros(count, dtype=np.bool_)
+    vetoed[list(blocked)] = True
+    return Looks(hashes, vetoed, bits)
+
+
+def chosen(count, batches, difficulty="easy", **known):
+    return choose(np.arange(count), looks(count, **known), batches, difficulty)
 
 
 def made(count, batches, difficulty="easy", seed=0):
-    return panels(count, batches, difficulty, np.random.default_rng(seed))
+    return panels(chosen(count, batches, difficulty), batches, np.random.default_rng(seed))
+
+
+def flaw(column, batches, difficulties, **known):
+    count = len(column)
+    return exemplars.flaw(column, np.argsort(column, kind="stable"), looks(count, **known), batches, difficulties)
+
+
+def windows(count, batches, difficulty):
+    """The ranks that queries come from when nothing is passed over."""
+    known = Looks(np.random.default_rng(5).integers(0, 2**64, count, dtype=np.uint64), np.zeros(count, dtype=np.bool_), 8)
+    queries = choose(np.arange(count), known, batches, difficulty).queries
+    return sorted(queries.min), sorted(queries.max)
 
 
 def test_easy_queries_come_from_right_behind_the_references():
     # 1,281,167 images, 20 batches. The publication begins the max window one rank lower, which leaves a gap of one.
-    easy = query_windows(1_281_167, 20, "easy")
-    assert easy.min == range(180, 200)
-    assert easy.max == range(1_280_967, 1_280_987)
+    assert windows(1_281_167, 20, "easy") == (list(range(180, 200)), list(range(1_280_967, 1_280_987)))
 
 
 @pytest.mark.parametrize(
@@ -30,8 +59,12 @@ def test_easy_queries_come_from_right_behind_the_references():
     ],
 )
 def test_the_harder_windows_are_the_published_ones(difficulty, lowest, highest):
-    windows = query_windows(1_281_167, 20, difficulty)
-    assert (windows.min, windows.max) == (lowest, highest)
+    assert windows(1_281_167, 20, difficulty) == (list(lowest), list(highest))
+
+
+def test_a_percentile_begins_at_the_whole_part_of_its_exact_share():
+    # p71 of 100 images: 29 % of 100 is 29, which in floating point comes out just below.
+    assert windows(100, 1, "p71") == ([29], [70])
 
 
 def test_every_batch_takes_one_image_of_every_bin_the_outermost_first():
@@ -53,10 +86,11 @@ def test_references_are_the_same_at_every_difficulty():
     assert [batch.queries for batch in easy] != [batch.queries for batch in hard]
 
 
-@given(batches=st.integers(1, 20), extra=st.integers(0, 500), difficulty=st.sampled_from(DIFFICULTIES), seed=st.integers(0, 9))
+@given(batches=st.integers(1, 20), extra=st.integers(0, 100), difficulty=st.sampled_from(DIFFICULTIES), seed=st.integers(0, 9))
 def test_no_image_is_used_twice_and_all_ranks_exist(batches, extra, difficulty, seed):
-    share = DIFFICULTY_PERCENTILE[difficulty]
-    count = max(20 * batches, 0 if share is None else int(np.ceil(9 * batches / share))) + extra
+    share = query_share(difficulty)
+    fitting = 0 if share is None else max(np.ceil(9 * batches / share), np.ceil(batches / (0.5 - share)))
+    count = max(20 * batches, int(fitting)) + extra
     used = [
         rank
         for batch in made(count, batches, difficulty, seed)
@@ -69,15 +103,80 @@ def test_no_image_is_used_twice_and_all_ranks_exist(batches, extra, difficulty, 
 
 @given(batches=st.integers(1, 20), difficulty=st.sampled_from(DIFFICULTIES))
 def test_min_queries_rank_below_max_queries_and_behind_the_references(batches, difficulty):
-    windows = query_windows(2000, batches, difficulty)
-    if windows.min[0] >= 9 * batches:
-        assert windows.min[-1] < windows.max[0]
-        assert windows.max[-1] < 2000 - 9 * batches
+    lowest, highest = windows(2000, batches, difficulty)
+    assert 9 * batches <= lowest[0] and lowest[-1] < highest[0] and highest[-1] < 2000 - 9 * batches
 
 
-def test_ties_are_ordered_by_image_key_not_by_place():
-    column = np.array([1, 0, 0, 0], dtype=np.float32)
-    assert ranked(column, ["d", "c", "a", "b"]).tolist() == [2, 3, 1, 0]
+@given(data=st.data())
+def test_no_panel_shows_what_was_vetoed_or_two_images_that_look_alike(data):
+    count, batches = data.draw(st.integers(60, 200)), data.draw(st.integers(1, 3))
+    difficulty = data.draw(st.sampled_from(("easy", "p85", "p70")))
+    places = st.integers(0, count - 1)
+    blocked = data.draw(st.sets(places, max_size=8))
+    alike = data.draw(st.lists(st.sets(places, min_size=2, max_size=5), max_size=4))
+    order = data.draw(st.permutations(range(count)))
+    known = looks(count, blocked=blocked, alike=alike)
+    try:
+        choice = choose(np.array(order), known, batches, difficulty)
+    except FactoryError as error:
+        assert "the ranking runs out" in str(error)
+        return
+    shown = [*choice.references.min, *choice.references.max, *choice.queries.min, *choice.queries.max]
+    assert len(shown) == 20 * batches == len(set(shown))
+    images = [order[rank] for rank in shown]
+    assert not blocked & set(images)
+    assert len({int(known.hashes[image]) for image in images}) == len(images)
+    # Whatever lies further out than a side's last reference is shown or was passed over, each for a reason that holds.
+    passed = {each.rank: each for each in choice.passed_over}
+    low, high = choice.references.min[-1], choice.references.max[-1]
+    assert set(range(low)) | set(range(high, count)) <= set(shown) | set(passed)
+    for rank, each in passed.items():
+        if each.resembles is None:
+            assert order[rank] in blocked
+        else:
+            assert each.resembles in shown and known.hashes[order[rank]] == known.hashes[order[each.resembles]]
+    # Queries lie behind all references, and min below max.
+    assert max(choice.references.min) < min(choice.queries.min) <= max(choice.queries.min) < min(choice.queries.max)
+    assert max(choice.queries.max) < min(choice.references.max)
+
+
+def test_the_next_rank_takes_the_place_of_an_image_that_is_passed_over():
+    # 100 images, one batch: references are ranks 0–8 and 91–99, queries 9 and 90. Rank 2 is vetoed; 98 looks like 97, and 9
+    # like 99, which was taken before it.
+    choice = chosen(100, 1, blocked=[2], alike=[{97, 98}, {9, 99}])
+    assert choice.references.min == (0, 1, 3, 4, 5, 6, 7, 8, 10)
+    assert choice.references.max == (99, 98, 96, 95, 94, 93, 92, 91, 90)
+    assert (choice.queries.min, choice.queries.max) == ((11,), (89,))
+    assert set(choice.passed_over) == {PassedOver("min", 2, None), PassedOver("min", 9, 99), PassedOver("max", 97, 98)}
+
+
+def test_queries_begin_at_their_share_or_behind_the_last_reference():
+    # 15 % of 200 images are 30; 24 vetoes push the 9 references past that, to rank 32.
+    assert chosen(200, 1, "very_hard").queries.min == (30,)
+    assert chosen(200, 1, "very_hard", blocked=range(24)).queries.min == (33,)
+
+
+def test_few_bits_are_near_and_one_more_is_not():
+    hashes = UNLIKE[:60].copy()
+    hashes[1], hashes[2] = hashes[0] ^ np.uint64(0xFF), hashes[0] ^ np.uint64(0x1FF)
+    choice = choose(np.arange(60), Looks(hashes, np.zeros(60, dtype=np.bool_), 8), 1, "easy")
+    assert [each.rank for each in choice.passed_over] == [1]
+
+
+def test_a_ranking_that_runs_out_says_what_to_do():
+    with pytest.raises(
+        FactoryError, match=r"runs out on the min side: 40 images, of which 11 were passed over .*; add images, or"
+    ):
+        chosen(40, 1, alike=[set(range(12))])
+    assert "at easy, the ranking runs out" in flaw(np.arange(40, dtype=np.float32), 1, ["easy"], alike=[set(range(12))])
+
+
+def test_what_is_passed_over_leaves_the_other_panels_randomness_as_it_was():
+    plain, skipped = chosen(1000, 4), chosen(1000, 4, blocked=[0])
+    one, other = (panels(choice, 4, np.random.default_rng(1)) for choice in (plain, skipped))
+    # Every rank on the min side moves one further in; the max side stays.
+    assert [panel.references.max for panel in one] == [panel.references.max for panel in other]
+    assert [tuple(rank + 1 for rank in panel.references.min) for panel in one] == [panel.references.min for panel in other]
 
 
 def test_a_unit_that_never_varies_has_a_flaw():

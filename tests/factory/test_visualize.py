@@ -3,11 +3,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from crowd_imi.factory.visualize import Target, Visualiser, diversity, visualise
 from crowd_imi.study import ModelSection, VisualisationSection
-from crowd_imi.vision.layers import describe_layers
+from crowd_imi.vision.layers import describe_layers, watched
 from crowd_imi.vision.models import load_model, weights_sha256
+from crowd_imi.vision.preprocess import to_input
+from crowd_imi.vision.readouts import load_readouts
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -76,3 +79,66 @@ def test_diversity_is_lucents_with_the_sign_turned(shape):
     # Channels above and below positions take different roads to the same number.
     lucents = objectives.diversity("any")(lambda _layer: features)
     assert float(diversity(features.flatten(2))) == pytest.approx(-float(lucents), rel=1e-4)
+
+
+LATENT = {"kind": "sae", "weights": "encoder.safetensors"}
+KINDS = {
+    "neurons": {"kind": "neurons", "position": (3, 4)},
+    "directions": {"kind": "directions", "weights": "directions.safetensors"},
+    "relu": {**LATENT, "activation": "relu"},
+    "topk": {**LATENT, "activation": "topk", "k": 2},
+    "jumprelu": {**LATENT, "weights": "jump.safetensors", "activation": "jumprelu"},
+    "binary": {**LATENT, "activation": "binary"},
+}
+
+
+def read(model, layer, folder, tensors, settings):
+    for name, held in tensors.items():
+        save_file(held, folder / f"{name}.safetensors")
+    section = ModelSection.model_validate(
+        {"source": "timm:test_resnet", "layers": ["*@*"], "readouts": {"r": {"layer": layer.module, **settings}}}
+    )
+    readouts = load_readouts(section, folder, model.device)
+    return describe_layers(model.module, tuple(readouts), 32, readouts)[0]
+
+
+def encoder(layer, bias):
+    weight = torch.randn(layer.channels, 8, generator=torch.Generator().manual_seed(4))
+    return {"W_enc": weight, "b_enc": torch.full((8,), bias)}
+
+
+def activations(model, layer, pixels):
+    seen = []
+    with torch.inference_mode(), watched(model.module, [layer.module], lambda _, output: seen.append(layer.activations(output))):
+        model.module(to_input(pixels, model))
+    return seen[0].numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_units_of_every_kind_are_driven_up_and_down(model, layer, kind, tmp_path):
+    draw = torch.Generator().manual_seed(3)
+    tensors = {
+        "directions": {"directions": torch.randn(5, layer.channels, generator=draw)},
+        "encoder": encoder(layer, 0.0),
+        "jump": {**encoder(layer, 0.0), "threshold": torch.full((8,), 0.2)},
+    }
+    unit = read(model, layer, tmp_path, tensors, KINDS[kind])
+    most, least = (visualise(Visualiser(model, SETTINGS), Target(unit, 1, side, 1.0), 5) for side in ("max", "min"))
+    assert np.mean(most.activations) > np.mean(least.activations)
+    assert most.activations[0] == max(most.activations)
+    # What is told of the images is what recording would see.
+    assert most.activations == pytest.approx(activations(model, unit, most.pixels)[:, 1].tolist(), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("activation", ["relu", "topk", "jumprelu", "binary"])
+def test_a_latent_that_noise_does_not_wake_is_woken(model, layer, activation, tmp_path):
+    # In noise, however moved and turned, the encoder gives at most 0.9; less 1.5 that is below zero everywhere. Nothing but
+    # the unit pulls, so along its own gradient, which is zero, the images would stay as they began.
+    asleep = {"encoder": encoder(layer, -1.5), "jump": {**encoder(layer, -1.5), "threshold": torch.full((8,), 0.01)}}
+    unit = read(model, layer, tmp_path, asleep, KINDS[activation])
+    began, ended = (
+        visualise(Visualiser(model, VisualisationSection(size=32, steps=steps, diversity=0.0)), Target(unit, 1, "max", 1.0), 5)
+        for steps in (1, 80)
+    )
+    assert max(began.activations) == 0
+    assert min(ended.activations) > 0

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from crowd_imi.allocation import Arrival, arrive, retake_task
+from crowd_imi.allocation import Arrival, arrive, hand_in
 from crowd_imi.keys import completion_code, study_key
-from crowd_imi.lifecycle import UNDER_WAY, VisitState, move
+from crowd_imi.lifecycle import VisitState, move
 from crowd_imi.platforms.local import LocalPlatform
+from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.store import SimulatedClock, Store, StoreKind
 from crowd_imi.store.tables import Answer, Person, PracticeAnswer, Trial, Verdict, Visit
@@ -49,7 +50,7 @@ class Crowd:
         assert isinstance(store.clock, SimulatedClock)
         self.folder, self.study, self.store, self.clock = study.folder, study, store, store.clock
         self.platform = LocalPlatform(study.folder / "local.db", self.clock)
-        self.posting = launch(study, store, self.platform, "http://127.0.0.1:1/arrive")
+        self.posting = launch(study, store, self.platform, Choice(pages_url="http://127.0.0.1:1"))
 
     @classmethod
     def posted(cls, folder: Path, toml: str = SMALL) -> "Crowd":
@@ -103,7 +104,13 @@ class Crowd:
             move(session.get_one(Visit, visit.id), S.DECLINED, self.clock.now())
 
     def submit(self, visit: Visit, *, good: bool = True) -> None:
-        """Answer everything and submit, 10 minutes later; ``good`` passes every criterion, else catch trials fail."""
+        """Answer everything and submit, 10 minutes later."""
+        self.answer_all(visit, good=good)
+        with self.store.write() as session:
+            hand_in(session, session.get_one(Visit, visit.id), self.clock.now())
+
+    def answer_all(self, visit: Visit, *, good: bool = True) -> None:
+        """Answer everything, 10 minutes later; ``good`` passes every criterion, else catch trials fail."""
         now = self.clock.now() + 600_000
         self.clock.set(now)
         with self.store.write() as session:
@@ -123,11 +130,6 @@ class Crowd:
                 )
                 for trial in trials
             )
-            late = row.state not in UNDER_WAY
-            move(row, S.SUBMITTED, now)
-            row.submitted_at = now
-            if late:
-                retake_task(session, row)
 
     def hand_in(self, name: str) -> None:
         """Complete on the platform."""

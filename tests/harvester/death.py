@@ -32,6 +32,8 @@ class DyingPlatform:
 
     def __init__(self, platform: LocalPlatform, death: Death) -> None:
         self.name = platform.name
+        self.capabilities = platform.capabilities
+        self.fee = platform.fee  # is reckoned here: no line is needed for it
         self._platform = platform
         self._death = death
 

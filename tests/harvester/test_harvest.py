@@ -4,13 +4,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from crowd_imi.allocation import hand_in
 from crowd_imi.errors import HarvestError, LedgerError, PlatformError, Refused
 from crowd_imi.harvester import harvest, status
 from crowd_imi.ledger import lease
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.publisher.launch import create_store
 from crowd_imi.store import Store, StoreKind
-from crowd_imi.store.tables import Intent
+from crowd_imi.store.tables import Intent, Visit
+from crowd_imi.store.visits import answers_of
 from tests.harvester.crowd import SMALL, Crowd, clock
 from tests.tiny import fake_plan, write_study
 
@@ -188,6 +190,93 @@ def test_a_late_submission_for_a_task_that_was_done_is_paid_as_surplus(tmp_path:
     assert verdict.surplus and not verdict.valid
     assert crowd.paid() == 5 * 150
     assert done.complete and crowd.free() == 0
+
+
+def test_who_answered_everything_and_pressed_no_button_has_submitted_with_the_last_answer(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.answer_all(visit)
+    answered = crowd.clock.now()
+    assert go(crowd).quiet and crowd.state(visit) == ("answering", "unpaid", True)  # may still press it
+    crowd.pass_time(121)
+    done = go(crowd)
+    assert (done.valid, done.paid, done.timed_out, done.released) == (1, 1, 0, 0)
+    assert crowd.state(visit) == ("valid", "paid", True)
+    assert crowd.visit(visit).submitted_at == answered
+    # 10 minutes from consent to the last answer, not the 131 until somebody looked.
+    assert crowd.verdict(visit).checks["total_time"]["measured"] == 600
+    assert crowd.free() == 3
+
+
+def test_the_next_arrival_finds_the_task_of_who_answered_everything_done(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.answer_all(visit)
+    crowd.pass_time(121)
+    other = crowd.arrive("ben")
+    assert other.task_id != visit.task_id
+    assert crowd.state(visit) == ("submitted", "unpaid", True)
+
+
+def test_who_answered_everything_is_judged_though_the_platform_took_the_place_back(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.answer_all(visit, good=False)
+    crowd.platform.release(crowd.submission_of("anna"))
+    done = go(crowd)
+    assert (done.excluded, done.paid, done.timed_out) == (1, 1, 0)
+    assert crowd.state(visit) == ("excluded", "paid", False)
+
+
+def test_who_answered_the_rest_after_the_time_and_pressed_no_button_is_a_late_submission(tmp_path: Path):
+    crowd = Crowd.posted(tmp_path, lenient(SMALL))
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.pass_time(121)
+    assert go(crowd).timed_out == 1
+    crowd.answer_all(visit)
+    done = go(crowd)
+    assert (done.valid, done.paid, done.timed_out) == (1, 1, 0)
+    assert crowd.state(visit) == ("valid", "paid", True)
+
+
+def test_delays_of_storing_reach_the_verdict(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.answer_all(visit)
+    with crowd.store.write() as session:
+        # The answers came one a minute; the third reports that the second took 50 s to be stored.
+        for answer in answers_of(session, visit.id):
+            answer.at -= (7 - answer.position) * 60_000
+            answer.saving_ms = 50_350.0 if answer.position == 2 else 100.0
+        hand_in(session, session.get_one(Visit, visit.id), crowd.clock.now())
+    assert go(crowd).valid == 1
+    assert crowd.verdict(visit).checks["total_time"]["measured"] == 550
+
+
+def test_nobody_begins_whom_the_cap_cannot_pay(tmp_path: Path):
+    crowd = Crowd.posted(tmp_path, SMALL)
+    # Two places are taken, then the cap is lowered: two of the four people can be paid.
+    first, strays = [crowd.arrive(name) for name in ("anna", "ben")], [crowd.take(name) for name in ("carl", "dora")]
+    served = crowd.study
+    crowd.study = write_study(tmp_path, SMALL.replace("cap = 5000", "cap = 300"))
+    go(crowd)
+    # The server still has the old study.toml.
+    crowd.study = served
+    for name in ("carl", "dora"):
+        with pytest.raises(Refused) as refused:
+            crowd.arrive(name)
+        assert refused.value.code == "study-full"
+    for visit in first:
+        crowd.begin(visit)
+        crowd.submit(visit)
+    crowd.study = write_study(tmp_path, SMALL.replace("cap = 5000", "cap = 450"))
+    assert go(crowd).paid == 2
+    crowd.study = served
+    assert crowd.arrive("carl").state == "arrived"  # 300 are spent, and 150 are left
+    with pytest.raises(Refused):
+        crowd.arrive("dora")
+    assert len(strays) == 2
 
 
 def test_a_study_comes_to_its_end(crowd: Crowd):

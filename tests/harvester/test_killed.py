@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from crowd_imi.harvester import harvest
 from crowd_imi.platforms.local import LocalPlatform
+from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.store import StoreKind
 from crowd_imi.store.tables import Intent
@@ -77,10 +78,10 @@ def test_publishing_killed_at_any_moment_posts_once(tmp_path: Path):
         restore(tmp_path, empty, store, platform)
         death = Death(moment)
         try:
-            launch(study, DyingStore(store, death), DyingPlatform(platform, death), "http://127.0.0.1:1/arrive")
+            launch(study, DyingStore(store, death), DyingPlatform(platform, death), Choice(pages_url="http://127.0.0.1:1"))
             killed = False
         except Killed:
-            posting = launch(study, store, platform, "http://127.0.0.1:1/arrive")
+            posting = launch(study, store, platform, Choice(pages_url="http://127.0.0.1:1"))
             assert [place.posting for place in platform.open_places()] == [posting.platform_id]
             assert posting.state == "open"
             moment += 1

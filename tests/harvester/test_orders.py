@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
+from crowd_imi.allocation import hand_in
 from crowd_imi.errors import PlatformError, Refused
 from crowd_imi.harvester import Harvest, harvest
-from crowd_imi.harvester.stock import PAYABLE, take_stock
-from crowd_imi.lifecycle import UNDER_WAY, VisitState
+from crowd_imi.harvester.stock import take_stock
+from crowd_imi.lifecycle import PAYABLE, UNDER_WAY, VisitState
 from crowd_imi.store.tables import Visit
+from crowd_imi.store.visits import finished_at
 from tests.harvester.crowd import SMALL, Crowd
 from tests.harvester.death import Death, DyingPlatform, DyingStore, Killed
 
@@ -40,10 +42,16 @@ class Orders(RuleBasedStateMachine):
         super().__init__()
         self.crowd.restore(self.saved)
         self.newcomers = 0
+        self.answered: set[str] = set()
+        """Visits that answered everything and didn't submit."""
 
     def visits(self) -> list[Visit]:
         with self.crowd.store.read() as session:
             return list(session.scalars(select(Visit).order_by(Visit.arrived_at, Visit.id)))
+
+    def finished(self, visit: Visit) -> int:
+        with self.crowd.store.read() as session:
+            return finished_at(session, visit.id)
 
     def pick(self, number: int, wanted: set[str]) -> Visit | None:
         found = [visit for visit in self.visits() if visit.state in wanted]
@@ -69,12 +77,23 @@ class Orders(RuleBasedStateMachine):
         visit = self.pick(number, {S.ANSWERING, *late})
         if visit is None or visit.practised_at is None:
             return
-        self.crowd.submit(visit, good=good)
+        if visit.id in self.answered:
+            with self.crowd.store.write() as session:
+                hand_in(session, session.get_one(Visit, visit.id), self.crowd.clock.now())
+        else:
+            self.crowd.submit(visit, good=good)
         if hands_in:
             try:
                 self.crowd.hand_in(self.crowd.people()[visit.id])
             except PlatformError:
                 assert visit.state in late or visit.platform_state != "active"
+
+    @rule(number=st.integers(0, 5), good=st.booleans())
+    def somebody_answers_everything_and_presses_no_button(self, number: int, good: bool) -> None:
+        visit = self.pick(number, {S.ANSWERING, S.TIMED_OUT})
+        if visit is not None and visit.practised_at is not None and visit.id not in self.answered:
+            self.crowd.answer_all(visit, good=good)
+            self.answered.add(visit.id)
 
     @rule(number=st.integers(0, 5))
     def somebody_gives_the_place_back(self, number: int) -> None:
@@ -127,8 +146,12 @@ class Orders(RuleBasedStateMachine):
         assert all(times == 1 for times in valid.values())
 
     @invariant()
+    def whoever_answered_everything_is_never_timed_out_first(self) -> None:
+        assert all(v.state != S.TIMED_OUT or v.left_at <= self.finished(v) for v in self.visits() if v.id in self.answered)
+
+    @invariant()
     def no_task_is_lost(self) -> None:
-        stock = take_stock(self.crowd.study, self.crowd.store)
+        stock = take_stock(self.crowd.study, self.crowd.store, self.crowd.study.file.pay.reward_money)
         lists = (stock.valid, stock.pending, stock.open, stock.unaffordable, stock.exhausted)
         assert sorted(task.task for tasks in lists for task in tasks) == list(range(1, TASKS + 1))
 
@@ -145,7 +168,7 @@ class Orders(RuleBasedStateMachine):
                 self.crowd.take_part(f"p{self.newcomers}")
         assert done.complete
         self.harvest()
-        stock = take_stock(self.crowd.study, self.crowd.store)
+        stock = take_stock(self.crowd.study, self.crowd.store, self.crowd.study.file.pay.reward_money)
         assert len(stock.valid) + len(stock.short) == TASKS
         if stock.unaffordable:
             assert stock.payable == CAP // REWARD

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from crowd_imi.errors import CapReached, LedgerError, PlatformError
 from crowd_imi.ledger import HeldLease, PaidCall, books, lease, note, spend
+from crowd_imi.ledger.leases import LEASE_MS
 from crowd_imi.records import Money
 from crowd_imi.store import SimulatedClock, Store, StoreKind
 from crowd_imi.store.tables import Intent, Lease
@@ -149,7 +150,7 @@ def test_the_lease_is_given_back(store: Store):
 def test_a_lease_that_ran_out_is_taken_over_and_its_old_holder_stopped(store: Store):
     clock = SimulatedClock(0)
     with lease(store, "slow", CAP, clock) as slow:
-        clock.set(120_000)
+        clock.set(LEASE_MS)
         with lease(store, "quick", CAP, clock) as quick:
             assert spend(quick, call("v1"), lambda: "paid") == "paid"
             with pytest.raises(LedgerError, match="ran out while slow"):
@@ -160,9 +161,9 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_old_holder_stopped(store: St
 def test_spending_keeps_the_lease(store: Store):
     clock = SimulatedClock(0)
     with lease(store, "busy", CAP, clock) as held:
-        clock.set(119_000)
+        clock.set(LEASE_MS - 1_000)
         spend(held, call("v1"), lambda: "paid")
-        clock.set(200_000)
+        clock.set(LEASE_MS + 80_000)
         with pytest.raises(LedgerError, match="busy"), lease(store, "other", CAP, clock):
             pass
 

@@ -61,7 +61,7 @@ def test_a_rejection_made_by_a_person_is_never_overridden():
     assert all(action_for(state, P.REJECTED) in {Action.SHOW, Action.NOTHING} for state in VisitState)
 
 
-def test_verdicts_are_final():
-    assert FOLLOWS[S.VALID] == FOLLOWS[S.EXCLUDED] == frozenset()
+def test_verdicts_are_final_but_for_what_a_person_rejects():
+    assert (FOLLOWS[S.VALID], FOLLOWS[S.EXCLUDED]) == ({S.EXCLUDED}, frozenset())
     with pytest.raises(Refused, match="this visit is valid, so it can't become timed out"):
         require(S.VALID, S.TIMED_OUT)

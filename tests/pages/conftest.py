@@ -10,6 +10,7 @@ from flask import Flask
 
 from crowd_imi.pages.app import create_app
 from crowd_imi.platforms.local import LocalPlatform
+from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.engine import database_urls
@@ -51,7 +52,7 @@ def serve(study: Study, store: Store, folder: Path) -> Run:
     """Post a study on a local platform, and make its app."""
     platform = LocalPlatform(folder / "local.db")
     platform.set_base_url("http://127.0.0.1:1")
-    posting = launch(study, store, platform, "http://127.0.0.1/arrive").platform_id
+    posting = launch(study, store, platform, Choice(pages_url="http://127.0.0.1")).platform_id
     assert posting is not None
     clock = 1_750_000_000_000 if store.kind is StoreKind.REHEARSAL else None
     return Run(study, store, platform, posting, create_app(study, store, platform, run_folder=folder), clock)

@@ -106,6 +106,34 @@ def test_a_failure_inside_shows_nothing_of_itself(run, monkeypatch, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
+def plain_page(reply):
+    assert reply.mimetype == "text/html"
+    assert "<h1>" in reply.text and "<!doctype html>" in reply.text
+    return reply.text.partition('data-refusal="')[2].partition('"')[0]
+
+
+def test_who_arrives_while_the_database_is_locked_reads_what_to_do(run):
+    submission = run.take("ann")
+    run.store.close()
+    event.listen(run.store._engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=20"))
+    other = sqlite3.connect(run.study.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    reply = Visitor(run.app).arrive("ann", submission, run.posting)
+    assert (reply.status_code, reply.headers["Retry-After"], plain_page(reply)) == (503, "2", "try-again")
+    assert "wait half a minute, then reload this page" in reply.text
+    other.execute("ROLLBACK")
+    other.close()
+    assert Visitor(run.app).arrive("ann", submission, run.posting).status_code == 303
+
+
+def test_who_arrives_where_something_fails_reads_what_to_do(run, monkeypatch):
+    monkeypatch.setattr("crowd_imi.pages.arrival.arrive", lambda *_: 1 // 0)
+    reply = Visitor(run.app).arrive("ann", run.take("ann"), run.posting)
+    assert (reply.status_code, plain_page(reply)) == (500, "failed")
+    assert "reload this page" in reply.text and run.study.file.pages.contact in reply.text
+    assert "ZeroDivision" not in reply.text
+
+
 def test_the_log_names_nobody(run, monkeypatch, caplog):
     submission = run.take("JaneDoe")
     monkeypatch.setattr("crowd_imi.pages.arrival.arrive", lambda *_: 1 // 0)

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import select
 
 from crowd_imi.allocation import Arrival, arrive
+from crowd_imi.errors import PlatformError, Refused
 from crowd_imi.pages.tokens import Tokens
 from crowd_imi.store import StoreKind
 from crowd_imi.store.tables import Person, Visit
@@ -156,3 +157,76 @@ def test_a_previews_link_works_again_and_again_and_only_for_a_preview(make_run):
 def test_a_studys_own_pages_have_no_preview(run):
     token = Tokens(run.study.key.read_bytes()).for_preview("tiny")
     assert refusal(Visitor(run.app).get("/preview", token=token)) == (404, "bad-link")
+
+
+def test_a_repeat_visitors_place_is_given_back_at_once(run):
+    run.visitor("ann").answer_all()
+    first = run.submissions["ann"]
+    run.platform.give_back(first)
+    second = run.take("ann")
+    reply = Visitor(run.app).arrive("ann", second, run.posting)
+    assert refusal(reply) == (403, "already-took-part")
+    assert "We gave the place that you took just now back" in reply.text
+    assert run.platform.submission(second).status == "timed_out"
+    [place] = run.platform.open_places()
+    assert place.free == 6
+
+
+def test_who_finds_the_study_full_keeps_no_place(run):
+    run.platform.set_places(run.posting, 7)
+    for n in range(6):
+        run.visitor(f"person-{n}")
+    submission = run.take("late")
+    reply = Visitor(run.app).arrive("late", submission, run.posting)
+    assert refusal(reply) == (409, "study-full")
+    assert "We gave your place back" in reply.text
+    assert run.platform.submission(submission).status == "timed_out"
+    assert [place.free for place in run.platform.open_places()] == [1]
+
+
+def test_a_place_that_cant_be_given_back_is_asked_for(run, monkeypatch, caplog):
+    def fails(submission):
+        raise PlatformError(f"submission {submission} is locked")
+
+    monkeypatch.setattr(run.platform, "release", fails)
+    monkeypatch.setattr("crowd_imi.pages.arrival.arrive", refuse_as_full)
+    submission = run.take("ann")
+    reply = Visitor(run.app).arrive("ann", submission, run.posting)
+    assert refusal(reply) == (409, "study-full")
+    assert "Please give your place back" in reply.text
+    assert "is locked" in caplog.text
+    assert submission not in caplog.text
+
+
+def test_who_was_let_in_by_a_second_click_keeps_the_place(run, monkeypatch):
+    run.visitor("ann")
+    monkeypatch.setattr("crowd_imi.pages.arrival.arrive", refuse_as_full)
+    reply = Visitor(run.app).arrive("ann", run.submissions["ann"], run.posting)
+    assert refusal(reply) == (409, "study-full")
+    assert "Please give your place back" in reply.text
+    assert run.platform.submission(run.submissions["ann"]).status == "active"
+
+
+def refuse_as_full(*_):
+    raise Refused("Every task is taken.", 409, "study-full")
+
+
+def test_a_platform_that_refuses_us_says_to_try_again_and_tells_the_log_without_ids(run, monkeypatch, caplog):
+    def refuses(query):
+        raise PlatformError(f"the token was revoked (asked for {query['submission']} of {query['participant']})")
+
+    monkeypatch.setattr(run.platform, "arrive", refuses)
+    submission = run.take("annabel")
+    assert refusal(Visitor(run.app).arrive("annabel", submission, run.posting)) == (503, "try-again")
+    [record] = caplog.records
+    assert record.levelname == "ERROR" and "the token was revoked" in caplog.text
+    assert submission not in caplog.text and "annabel" not in caplog.text
+
+
+def test_a_platform_is_only_asked_about_postings_of_ours(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run.platform, "posting_parameter", "posting")
+    monkeypatch.setattr(run.platform, "arrive", asked.append)
+    assert refusal(Visitor(run.app).arrive("ann", run.take("ann"), "invented")) == (404, "bad-link")
+    assert refusal(Visitor(run.app).get("/arrive", participant="ann")) == (404, "bad-link")
+    assert asked == []

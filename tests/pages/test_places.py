@@ -102,6 +102,58 @@ def test_names_come_back_escaped(run, client):
 def test_the_pages_carry_the_guarding_headers(client):
     headers = client.get("/").headers
     assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
-    assert (headers["Referrer-Policy"], headers["X-Content-Type-Options"]) == ("no-referrer", "nosniff")
+    assert (headers["Referrer-Policy"], headers["X-Content-Type-Options"]) == ("same-origin", "nosniff")
     assert client.get("/style.css").mimetype == "text/css"
     assert client.get("/health").status_code == 200
+
+
+def places_taken(run):
+    return len(list(run.platform.submissions(run.posting)))
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8001", "127.0.0.1.evil.example", "localhost.evil.example", "", "a b"]
+)
+def test_a_foreign_name_that_points_here_reads_nothing(run, client, host):
+    for reply in (
+        client.get("/", headers={**JSON, "Host": host}),
+        client.post("/take", data={"posting": run.posting, "participant": "ann"}, headers={"Host": host}),
+    ):
+        assert reply.status_code == 400
+        assert run.posting not in reply.text
+        assert "http://127.0.0.1" in reply.text
+    assert places_taken(run) == 0
+
+
+@pytest.mark.parametrize("path", ["/take", "/continue", "/give-back"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://127.0.0.1:9999"},  # another server on this machine
+        {"Origin": "null"},  # a frame without an origin
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://127.0.0.1:8001"},
+    ],
+)
+def test_a_foreign_page_can_do_nothing_here(run, client, path, headers):
+    body = {"posting": run.posting, "participant": "ann"} if path != "/give-back" else {"submission": run.take("ben")}
+    before = places_taken(run)
+    reply = client.post(path, data=body, headers=headers, base_url="http://127.0.0.1:8001")
+    assert (reply.status_code, reply.mimetype) == (403, "text/html")
+    assert "Another site sent this, and nothing was done" in reply.text
+    assert places_taken(run) == before
+    assert all(submission.status == "active" for submission in run.platform.submissions(run.posting))
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:8001", "http://localhost:8001", "http://localhost"])
+@pytest.mark.parametrize("fetched", [{"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {}])
+def test_our_own_forms_are_taken(run, client, base, fetched):
+    body = {"posting": run.posting, "participant": "ann"}
+    assert client.post("/take", data=body, headers={"Origin": base, **fetched}, base_url=base).status_code == 303
+
+
+def test_the_way_back_from_the_task_pages_comes_from_another_site(run, client):
+    query = {"submission": run.take("ann"), "code": code_of(run)}
+    assert client.get("/complete", query_string=query, headers={"Sec-Fetch-Site": "same-site"}).status_code == 200

@@ -165,7 +165,7 @@ def test_the_places_answer_on_their_own_port_and_the_pages_on_theirs(run, start)
             urllib.request.urlopen(request, timeout=PATIENCE)
         with caught.value:
             assert caught.value.code == 404
-    assert run.platform.finish_url(run.take("ann"), "X").startswith(f"{places}/complete?")
+    assert run.platform.finish(run.take("ann"), "X").url.startswith(f"{places}/complete?")
     assert server.stop() == 0
     assert not note.exists()
 

@@ -6,6 +6,7 @@ from sqlalchemy import select
 from crowd_imi.allocation import release_expired
 from crowd_imi.lifecycle import VisitState, move
 from crowd_imi.store.tables import Event, PageTime, Visit
+from crowd_imi.store.visits import answers_of
 from tests.pages.visitor import Visitor
 
 
@@ -98,12 +99,56 @@ def test_submitting_says_where_to_go_and_may_be_repeated(run_anywhere):
     assert run.platform.submission(run.submissions["ann"]).status == "awaiting_review"
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (r"a\u0000b", "a\ufffdb"),
+        (r"half \ud83d", "half \ufffd"),
+        (r"\uDE00\ud83d\uDe00", "\ufffd\U0001f600"),
+        (r"\ud83d\ud83d\ude00\ud83dx", "\ufffd\U0001f600\ufffdx"),
+        (r"as text: \\u0000 \\\\ud83d, \n\u00e9", "as text: \\u0000 \\\\ud83d, \n\u00e9"),
+        (r"\u0000", "\ufffd"),
+    ],
+)
+def test_characters_that_no_database_keeps_stop_nobody(run_anywhere, written, kept):
+    visitor = run_anywhere.visitor("ann")
+    visitor.answer_all()
+    body = f'{{"feedback": "{written}"}}'.encode()
+    headers = {"X-Visit-Token": visitor.token}
+    reply = visitor.client.post("/api/submit", data=body, content_type="application/json", headers=headers)
+    assert (reply.status_code, reply.json["step"]) == (200, "done")
+    assert the_visit(run_anywhere).feedback == kept
+
+
+def test_events_keep_no_such_characters_either(run_anywhere):
+    visitor = run_anywhere.visitor("ann")
+    assert visitor.post("/api/events", {"kind": "blur", "detail": {"step": "a\x00\ud83d"}}).status_code == 204
+    with run_anywhere.store.read() as session:
+        assert session.scalars(select(Event)).one().detail == {"step": "a\ufffd\ufffd"}
+
+
+def test_feedback_that_was_written_while_the_time_ran_out_is_kept(run_anywhere):
+    run = run_anywhere
+    visitor = run.visitor("ann")
+    visitor.answer_all()
+    time_out(run)
+    visit = the_visit(run)
+    assert (visit.state, visit.holds_task, visit.left_at) == ("submitted", True, None)
+    with run.store.read() as session:
+        assert visit.submitted_at == answers_of(session, visit.id)[-1].at
+    reply = visitor.post("/api/submit", {"feedback": "Long, but good."})
+    assert reply.json["step"] == "done" and reply.json["completion"] is not None
+    after = the_visit(run)
+    assert (after.feedback, after.submitted_at) == ("Long, but good.", visit.submitted_at)
+
+
 def test_who_closed_the_page_before_going_back_to_the_platform_can_still_do_so(run):
     visitor = run.visitor("ann")
     visitor.answer_all()
-    url = visitor.post("/api/submit", {"feedback": ""}).json["completion"]["url"]
+    completion = visitor.post("/api/submit", {"feedback": ""}).json["completion"]
     again = run.visitor("ann").view()
-    assert (again["step"], again["completion"]) == ("done", {"url": url})
+    assert completion["url"] and completion["form"] is None
+    assert (again["step"], again["completion"]) == ("done", completion)
 
 
 def test_submitting_early_is_refused(run):

@@ -104,9 +104,9 @@ def test_links_carry_the_ids_escaped(platform: LocalPlatform):
         == f"http://127.0.0.1:8000/arrive?participant=a+%26+b&submission={submission}&posting={posting}"
     )
     with pytest.raises(PlatformError, match="crowd-imi serve"):
-        platform.finish_url(submission, "CODE")
+        platform.finish(submission, "CODE")
     platform.set_base_url("http://127.0.0.1:9000/")
-    assert platform.finish_url(submission, "CODE") == f"http://127.0.0.1:9000/complete?submission={submission}&code=CODE"
+    assert platform.finish(submission, "CODE").url == f"http://127.0.0.1:9000/complete?submission={submission}&code=CODE"
 
 
 def test_unknown_ids_are_named(platform: LocalPlatform):

@@ -7,16 +7,29 @@ import pytest
 from crowd_imi import harvester
 from crowd_imi.cli import main
 from crowd_imi.harvester import Harvest
+from crowd_imi.pack import Pack
+from crowd_imi.plan import load_plan
+from crowd_imi.platforms.local import LocalPlatform
+from crowd_imi.publisher.launch import create_store
+from crowd_imi.store import StoreKind
 from crowd_imi.study import Study
-from tests.tiny import STUDY_TOML, fake_plan, write_pack, write_study
+from crowd_imi.vetoes import change_vetoes
+from tests.tiny import STUDY_TOML, approve, fake_plan, write_pack, write_study
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def unsigned(tmp_path: Path) -> Study:
+    """A study that is planned, and whose images nobody has looked through."""
     study = write_study(tmp_path)
     pack = write_pack(study)
     fake_plan(study).model_copy(update={"pack_sha256": pack.digest}).save(study.plan)
     return study
+
+
+@pytest.fixture
+def study(unsigned: Study) -> Study:
+    approve(unsigned)
+    return unsigned
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -56,6 +69,45 @@ def test_harvest_and_status_answer_scripts_and_people(
     assert "toy-natural-easy" in screen and "6 offered, 6 free" in screen and len(screen.splitlines()) < 25
 
 
+def test_nobody_is_invited_to_images_that_nobody_looked_at(
+    unsigned: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert run(monkeypatch, "publish", str(unsigned.folder), "--yes") == 1
+    said = capsys.readouterr().err
+    assert "nobody has signed the images off yet" in said and f"crowd-imi gallery {unsigned.folder} --approve" in said
+    assert not unsigned.database.exists() and not (unsigned.folder / "study.lock").exists()
+
+
+def test_a_content_warning_does_instead_and_stands_in_the_posting(unsigned: Study, monkeypatch: pytest.MonkeyPatch):
+    write_study(unsigned.folder, STUDY_TOML.replace("[pages]", '[pages]\ncontent_warning = "Some images show {wounds}."'))
+    assert run(monkeypatch, "publish", str(unsigned.folder), "--yes") == 0
+    (place,) = LocalPlatform(unsigned.folder / "local.db").open_places()
+    assert place.description.endswith("You need normal colour vision. Please know beforehand: Some images show {wounds}.")
+
+
+@pytest.mark.parametrize("warning", ["", 'content_warning = "Some images show wounds."'])
+def test_what_was_vetoed_after_the_sign_off_is_never_published(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], warning: str
+):
+    write_study(study.folder, STUDY_TOML.replace("[pages]", f"[pages]\n{warning}"))
+    digest, name = next(iter(Pack(study.pack).manifest.natural().items()))
+    change_vetoes(study, images=[digest])
+    assert run(monkeypatch, "publish", str(study.folder), "--yes") == 1
+    said = capsys.readouterr().err
+    assert f"it still shows what was vetoed ({name}); run `crowd-imi render {study.folder}` again" in said
+    assert not study.database.exists() and not (study.folder / "study.lock").exists()
+    change_vetoes(study, lift=[digest])
+    assert run(monkeypatch, "publish", str(study.folder), "--yes") == 0
+
+
+def test_images_that_may_not_be_shown_are_minded(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    write_study(study.folder, STUDY_TOML.replace('licence = "CC0"', 'licence = "for research"\nrestricted = true'))
+    assert run(monkeypatch, "publish", str(study.folder), "--yes") == 0
+    assert "mind: images.restricted = true: by their licence (for research)" in capsys.readouterr().out
+
+
 def test_a_stale_plan_is_refused(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     fake_plan(study)
     assert run(monkeypatch, "publish", str(study.folder), "--yes") == 1
@@ -75,6 +127,48 @@ def test_a_published_study_isnt_paid_or_served_by_another_study_file(
     assert run(monkeypatch, command, folder) == 1
     said = capsys.readouterr().err
     assert "pay.reward was 150 and is 1." in said and "pay.cap" not in said
+
+
+@pytest.mark.parametrize("command", ["publish", "serve", "preview", "rehearse", "check"])
+def test_a_lost_plan_is_named_with_the_command_that_brings_it_back(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+):
+    folder = str(study.folder)
+    run(monkeypatch, "publish", folder, "--yes")
+    study.plan.unlink()
+    capsys.readouterr()
+    assert run(monkeypatch, command, folder) == 1
+    said = capsys.readouterr().err
+    assert f"{study.plan}: it is missing, but this study has begun; run `crowd-imi plan {folder}`" in said
+
+
+@pytest.mark.parametrize("command", ["harvest", "status"])
+def test_what_doesnt_need_the_plan_goes_on_without_it(study: Study, monkeypatch: pytest.MonkeyPatch, command: str):
+    run(monkeypatch, "publish", str(study.folder), "--yes")
+    study.plan.unlink()
+    assert run(monkeypatch, command, str(study.folder)) == 0
+
+
+def test_a_rehearsal_of_another_plan_is_served_after_it_is_rehearsed_again(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    plan = load_plan(study.plan)
+    create_store(study, plan, study.rehearsal("first"), StoreKind.REHEARSAL).close()
+    plan.model_copy(update={"seed": plan.seed + 1}).save(study.plan)
+    assert run(monkeypatch, "serve", str(study.folder), "--rehearsal", "first") == 1
+    assert f"run `crowd-imi rehearse {study.folder} --name first`" in capsys.readouterr().err
+
+
+def test_what_comes_next_can_be_pasted_though_the_folder_has_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    study = write_study(tmp_path / "my study")
+    pack = write_pack(study)
+    fake_plan(study).model_copy(update={"pack_sha256": pack.digest}).save(study.plan)
+    approve(study)
+    run(monkeypatch, "publish", str(study.folder), "--yes")
+    said = capsys.readouterr().out
+    assert f"crowd-imi serve '{study.folder}', and beside it: crowd-imi harvest '{study.folder}' --watch" in said
 
 
 def test_watching_goes_on_until_nothing_is_refused(

@@ -5,7 +5,7 @@ import pytest
 
 from crowd_imi.errors import ScoringError
 from crowd_imi.records import Unit
-from crowd_imi.scoring.mis import Scores, score_tables
+from crowd_imi.scoring.mis import LayerOrder, Scores, score_tables
 from crowd_imi.study import Study
 
 NATURAL, SYNTHETIC = "toy-natural-easy", "toy-synthetic-easy"
@@ -30,9 +30,9 @@ def visited(table: pd.DataFrame) -> pd.DataFrame:
     return table[["arm", "visit", "valid", "surplus"]].drop_duplicates()
 
 
-def scored(study: Study, table: pd.DataFrame, *more: tuple[str, str]) -> Scores:
+def scored(study: Study, table: pd.DataFrame, *more: tuple[str, str], layers: LayerOrder | None = None) -> Scores:
     pairs = list(dict.fromkeys([*zip(table["arm"], table["unit"], strict=True), *more]))
-    return score_tables(study.file, table, planned(*pairs), visited(table))
+    return score_tables(study.file, table, planned(*pairs), visited(table), layers)
 
 
 def test_a_unit_is_the_share_of_its_right_answers_and_a_group_the_mean_of_its_units(study):
@@ -56,7 +56,9 @@ def test_confidence_is_averaged_and_reaction_time_is_the_median(study):
     rows = [(NATURAL, unit(1), visit, True) for visit in "abc"]
     # Confidence (1 + 1 + 3)/3 = 5/3; the median of 500, 900 and 60,000 ms isn't moved by who had a coffee.
     table = answers(*rows, confidence=[1, 1, 3], rt_ms=[500.0, 60_000.0, 900.0])
-    row = scored(study, table).units.iloc[0]
+    row = scored(study, table.assign(correct=[True, True, False])).units.iloc[0]
+    # (1 + 1) of 1 + 1 + 3: who is surest was wrong, so .4 where the proportion is .67.
+    assert row["confidence_weighted"] == pytest.approx(0.4)
     assert row["confidence_mean"] == pytest.approx(5 / 3)
     assert row["rt_median_ms"] == 900
 
@@ -141,6 +143,25 @@ def test_layers_stand_by_number_and_a_block_behind_its_layers(study):
     scores = scored(study, answers(*((NATURAL, unit(1, layer=layer), "a", True) for layer in layers)))
     assert scores.units["layer"].tolist() == ["conv1", "layer2.0.conv1", "layer2.0", "layer10.0"]
     assert scores.units["depth"].tolist() == [1, 2, 3, 4]
+    assert scores.by_name == ("toy",)
+
+
+def test_layers_stand_in_the_order_of_the_networks_modules_where_that_is_known(study):
+    # By name: blocks.2 < blocks.10 < head < stem. A readout stands where its module does; nobody was asked about norm.
+    layers = ["blocks.10", "head", "blocks.2@sae", "stem"]
+    table = answers(*((NATURAL, unit(1, layer=layer), "a", True) for layer in layers))
+    modules = ("stem", "norm", "blocks.2", "blocks.10", "head")
+    scores = scored(study, table, layers={"toy": modules, "other": ("head", "stem")})
+    assert scores.units["layer"].tolist() == ["stem", "blocks.2@sae", "blocks.10", "head"]
+    assert scores.units["depth"].tolist() == [1, 2, 3, 4]
+    assert scores.by_name == ()
+
+
+def test_a_model_with_a_layer_that_isnt_listed_stands_by_name_altogether(study):
+    table = answers(*((NATURAL, unit(1, layer=layer), "a", True) for layer in ["stem", "head"]))
+    scores = scored(study, table, layers={"toy": ("stem",)})
+    assert scores.units["layer"].tolist() == ["head", "stem"]
+    assert scores.by_name == ("toy",)
 
 
 def test_nothing_judged_says_what_to_run(study):

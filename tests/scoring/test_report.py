@@ -3,13 +3,16 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from crowd_imi.cli.app import app
 from crowd_imi.lifecycle import VisitState
-from crowd_imi.scoring import score
-from crowd_imi.scoring.report import open_pack, remarks, write_report
+from crowd_imi.scoring import score, wording
+from crowd_imi.scoring.crossed_model import with_crossed
+from crowd_imi.scoring.report import remarks, write_report
+from crowd_imi.scoring.stimuli import layer_order, open_pack
 from crowd_imi.store.tables import Task
 from crowd_imi.study import Study
 from tests.scoring import fake
@@ -68,10 +71,11 @@ def test_links_inside_the_page_lead_somewhere(page):
 
 
 def test_every_figure_has_an_alternative_text_and_its_size(page):
-    # Means, units, natural against synthetic, depth, flow, exclusions, times, money, and four panels.
-    assert len(page.images) == 12
+    # Means, units, natural against synthetic, depth, confidence, reaction times, flow, attrition, exclusions, times, money, and
+    # four panels.
+    assert len(page.images) == 15
     assert all(len(image["alt"] or "") > 30 and int(image["width"] or 0) > 100 for image in page.images)
-    assert len({image["alt"] for image in page.images}) == 12
+    assert len({image["alt"] for image in page.images}) == 15
 
 
 def test_headings_do_not_skip_a_level_and_header_cells_say_what_they_head(page):
@@ -95,6 +99,32 @@ def test_the_page_is_small_and_the_same_each_time(html, finished, tmp_path):
     again = write_report(study, store, score(study, store), tmp_path, note="A <remark> & more")
     assert again.read_text() == html
     assert len(html) < 3_000_000
+
+
+def test_the_plot_by_depth_follows_the_networks_modules_and_says_so(study, store, tmp_path):
+    with store.write() as session:
+        task = session.query(Task).filter_by(arm="toy-natural-easy", number=1).one()
+        visit = fake.add_visit(session, task, 1, VisitState.VALID)
+        fake.add_answers(session, visit, dict.fromkeys(range(6), True))
+        fake.judge(session, visit)
+
+    def depth(scores):
+        page = Page(write_report(study, store, scores, tmp_path).read_text())
+        (said,) = [image["alt"] for image in page.images if "by layer" in (image["alt"] or "")]
+        return re.findall(r"layer\d", said), page.text
+
+    layers, text = depth(score(study, store, {"toy": ("layer2", "layer0", "layer1")}))
+    assert layers[:3] == ["layer2", "layer0", "layer1"]
+    assert "Layers stand in the order of the network's modules." in text
+    layers, text = depth(score(study, store))
+    assert layers[:3] == ["layer0", "layer1", "layer2"]
+    assert "Layers of toy stand in the order of their names" in text
+
+
+def test_without_its_pack_no_order_of_layers_is_known(finished, tmp_path):
+    study, store, _run = finished
+    assert layer_order(Study(tmp_path, study.file), store) == {}
+    assert set(layer_order(study, store)) == {"toy"}
 
 
 def test_without_its_pack_a_study_has_no_panels_and_the_reason_is_said(finished, tmp_path):
@@ -164,3 +194,40 @@ def test_score_without_a_store_says_so_and_fails(study):
     done = CliRunner().invoke(app, ["score", str(study.folder)])
     assert done.exit_code == 1
     assert "there is no study database here" in done.output
+
+
+def test_every_figure_is_also_a_file_with_its_numbers(html, finished):
+    _study, _store, run = finished
+    folder = run / "report" / "figures"
+    names = {path.stem for path in folder.glob("*.svg")}
+    assert names == {path.stem for path in folder.glob("*.csv")}
+    drawn = {
+        "groups",
+        "units",
+        "conditions",
+        "depth",
+        "calibration",
+        "reaction_times",
+        "flow",
+        "attrition",
+        "exclusion",
+        "minutes",
+    }
+    assert names == drawn | {"money"}
+    assert all(path.read_text().lstrip().startswith("<?xml") for path in folder.glob("*.svg"))
+    assert all(len(pd.read_csv(path)) for path in folder.glob("*.csv"))
+
+
+def test_the_page_has_reliability_thresholds_and_what_was_decided_later(page):
+    assert {"reliability", "participants", "methods"} <= page.ids
+    assert "What other thresholds would change" in page.text
+    assert "There is no study.lock here" in page.text
+    assert "between halves of the participants" in page.text or "to say how reliable unit scores are" in page.text
+
+
+def test_the_crossed_model_stands_in_the_page_when_it_was_fitted(finished, tmp_path):
+    study, store, _run = finished
+    crossed = with_crossed(score(study, store))
+    page = Page(write_report(study, store, crossed, tmp_path).read_text())
+    assert "The crossed model: probability of a right answer" in page.text
+    assert wording.share(crossed.groups[0].crossed) in page.text

@@ -26,7 +26,7 @@ def test_units_csv_has_a_rounded_row_per_unit_and_empty_cells_where_nothing_was_
     by_unit = {(row["arm"], row["unit"]): row for row in rows(units)}
     assert len(by_unit) == 14
     answered = by_unit["toy-natural-easy", "toy/layer0/0"]
-    # Wilson of 1 in 1: low = 1 / (1 + 3.841459) = .20655.
+    # Wilson of 1 in 1: low = 1 / (1 + 3.841459) = .20655. Jeffreys: the 2.5 % point of Beta(1.5, .5), .1467.
     assert answered == {
         "arm": "toy-natural-easy",
         "model": "toy",
@@ -42,6 +42,18 @@ def test_units_csv_has_a_rounded_row_per_unit_and_empty_cells_where_nothing_was_
         "proportion_correct": "1.0",
         "low": "0.2065",
         "high": "1.0",
+        "jeffreys_low": "0.1467",
+        "jeffreys_high": "1.0",
+        "panels": "1",
+        "panel_low": "",
+        "panel_high": "",
+        "shrunk": "",
+        "shrunk_low": "",
+        "shrunk_high": "",
+        "crossed": "",
+        "crossed_low": "",
+        "crossed_high": "",
+        "confidence_weighted": "1.0",
         "confidence_mean": "2.0",
         "rt_median_ms": "900",
         "responses_all": "1",

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from crowd_imi.errors import VisionError
 from crowd_imi.study import ModelSection
@@ -54,6 +54,18 @@ def test_a_truncated_image_is_named(tmp_path):
     path = save(tmp_path / "half.png", pixels(64, 64))
     path.write_bytes(path.read_bytes()[:6000])
     with pytest.raises(VisionError, match=r"half\.png"):
+        read_image(path, 64)
+
+
+def test_a_photograph_with_a_damaged_byte_in_its_exif_is_named(tmp_path):
+    path = tmp_path / "damaged.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # so that the image is turned, and its EXIF data written anew
+    exif[ExifTags.Base.Software] = "a camera"
+    Image.fromarray(pixels(64, 64)).save(path, exif=exif)
+    # The software's tag 0x0131, a text, becomes 0x0100, the width, of which Pillow then says "struct.error".
+    path.write_bytes(path.read_bytes().replace(b"\x01\x31\x00\x02", b"\x01\x00\x00\x02", 1))
+    with pytest.raises(VisionError, match=r"damaged\.jpg: this image can't be read"):
         read_image(path, 64)
 
 

@@ -20,6 +20,7 @@ from crowd_imi.rehearsal.records import Cast
 from crowd_imi.rehearsal.run import finished, rehearse
 from crowd_imi.scoring.mis import Group, score
 from crowd_imi.scoring.report import write_report
+from crowd_imi.scoring.stimuli import layer_order
 from crowd_imi.scoring.tables import write
 from crowd_imi.store import Store
 from crowd_imi.store.engine import database_urls
@@ -97,7 +98,7 @@ def run_demo(
     with step("plan", "3/5  laying out tasks and minting sprites"):
         plan = make_plan(study, track)
     with step("rehearse", "4/5  simulated participants take part through the real pages"):
-        earlier = finished(study, NAME, plan, seed)
+        earlier = finished(study, NAME, plan, seed, scale.cast)
         rehearsal = earlier or rehearse(study, NAME, participants=scale.cast, seed=seed, track=track)
     with step("report", "5/5  scoring and writing the report"):
         report, tables, groups = _reported(study)
@@ -148,7 +149,7 @@ def _reported(study: Study) -> tuple[Path, tuple[Path, Path], tuple[Group, ...]]
     folder = study.rehearsal(NAME)
     store = Store.open(*database_urls(folder))
     try:
-        scores = score(study, store)
+        scores = score(study, store, layer_order(study, store))
         return write_report(study, store, scores, folder / "report", note=NOTE), write(scores, folder / "report"), scores.groups
     finally:
         store.close()

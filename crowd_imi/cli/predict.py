@@ -1,0 +1,117 @@
+"""``predict``: what a machine makes of the panels, before any money is spent."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crowd_imi.cli.output import Json, Output, StudyFolder
+from crowd_imi.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.table import Table
+
+    from crowd_imi.scoring.machine import PredictedGroup
+
+DEFAULT = "timm:vit_small_patch16_224.dino"
+
+SimilarityName = Annotated[
+    str,
+    typer.Option("--similarity", metavar="timm:NAME", help="Compare images by the pooled features of this timm network."),
+]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", dir_okay=False, help="The network's weights; without, the published ones are fetched."),
+]
+Classes = Annotated[int | None, typer.Option(metavar="N", min=1, help="Classes of the checkpoint, if not the network's own.")]
+
+
+class Predicted(Record):
+    """What ``predict --json`` prints."""
+
+    similarity: str
+    similarity_sha256: str
+    images: int
+    """Images in the panels, each embedded once."""
+    predictions_csv: Path
+    panels_csv: Path
+    groups: tuple[dict[str, Any], ...]
+    """Each as ``scoring.machine.PredictedGroup``."""
+    caution: str
+    """What these figures must not be used for."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(predict)
+
+
+def predict(
+    study: StudyFolder,
+    similarity: SimilarityName = DEFAULT,
+    checkpoint: Checkpoint = None,
+    classes: Classes = None,
+    as_json: Json = False,
+) -> None:
+    """How often a perceptual similarity finds the right query, before any money is spent: report/predictions.csv."""
+    from crowd_imi.pack import Pack
+    from crowd_imi.scoring import machine
+    from crowd_imi.study import load_study
+
+    output = Output(as_json)
+    if classes is not None and checkpoint is None:
+        raise typer.BadParameter("give --checkpoint, too", param_hint="--classes")
+    loaded = load_study(study)
+    pack = Pack(loaded.pack)  # before torch, which takes seconds to load
+    from crowd_imi.vision.embeddings import timm_extractor
+
+    predictions = machine.predict(loaded, pack, timm_extractor(similarity, checkpoint, classes), output.track)
+    units, panels = machine.write(predictions, loaded.folder / "report")
+    output.say(_table(predictions.groups, predictions.similarity))
+    output.say(f"\n{machine.SELECTED}\n\nunits:  {units}\npanels: {panels}")
+    output.result(
+        Predicted(
+            similarity=predictions.similarity,
+            similarity_sha256=predictions.similarity_sha256,
+            images=predictions.images,
+            predictions_csv=units,
+            panels_csv=panels,
+            groups=tuple(group.model_dump() for group in predictions.groups),
+            caution=machine.SELECTED,
+        )
+    )
+
+
+def _table(groups: "Iterable[PredictedGroup]", similarity: str) -> "Table":
+    from rich.table import Table
+
+    from crowd_imi.scoring.wording import interval, model_name, share
+
+    title = f"{similarity}: mean over units [95 % bootstrap interval over units]; chance: half of panels with Δ > 0, mean Δ 0"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("model", "references", "difficulty"):
+        table.add_column(column, overflow="fold")
+    for column in ("units", "Δ > 0", "mean Δ"):
+        table.add_column(column, justify="right", overflow="fold")
+    for group in groups:
+        table.add_row(
+            model_name(group.model),
+            group.condition,
+            group.difficulty.replace("_", " "),
+            str(group.units),
+            _together(share(group.share), interval(group.share_low, group.share_high)),
+            _together(f"{group.delta:.2f}", _signed(group.delta_low, group.delta_high)),
+        )
+    return table
+
+
+def _signed(low: float | None, high: float | None) -> str:
+    from crowd_imi.scoring.wording import NOTHING
+
+    return NOTHING if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
+
+
+def _together(value: str, its_interval: str) -> str:
+    return f"{value} {its_interval}".replace(" ", "\N{NO-BREAK SPACE}")

@@ -1,0 +1,212 @@
+"""Compensation, rejection and the books, on the local platform."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from crowd_imi.errors import HarvestError, LedgerError, Refused, Unreachable
+from crowd_imi.harvester import harvest, money
+from crowd_imi.harvester.money import Compensation, ledger, pay, reject
+from crowd_imi.lifecycle import VisitState, move
+from crowd_imi.records import Money
+from crowd_imi.store.submissions import submission_ids
+from crowd_imi.store.tables import Verdict, Visit
+from tests.harvester.crowd import SMALL, Crowd
+
+
+def extra(visit: str, amount: int) -> Compensation:
+    return Compensation(visit, Money(amount=amount, currency="USD"), "extra", "Thank you.")
+
+
+REASON = (
+    "You were asked to look at twenty pictures in each question; you chose the upper one 45 times, within half a second each, "
+    "which nobody can do who looks."
+)
+
+
+@pytest.fixture
+def crowd(tmp_path) -> Crowd:
+    return Crowd.posted(tmp_path)
+
+
+def run(crowd: Crowd):
+    return harvest(crowd.study, crowd.store, crowd.platform)
+
+
+def books(crowd: Crowd):
+    return ledger(crowd.study, crowd.store, crowd.platform)
+
+
+def compensation(crowd: Crowd, visit: str, amount: int = 150) -> Compensation:
+    return Compensation(visit, Money(amount=amount, currency="USD"), "compensation", "Thank you.")
+
+
+def test_who_gave_the_place_back_after_the_last_answer_is_compensated_once(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.submit(visit)
+    crowd.platform.give_back(crowd.submission_of("anna"))
+    for _ in range(2):
+        pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id))
+    assert [bonus.amount.amount for bonus in crowd.platform.bonuses(crowd.submission_of("anna"))] == [150]
+    assert crowd.state(visit)[1] == "paid"
+    done = run(crowd)
+    assert (done.paid, done.refused) == (0, ())
+    assert books(crowd).spent.amount == 150
+
+
+def test_the_books_agree_with_the_platform(crowd: Crowd):
+    crowd.take_part("anna")
+    crowd.take_part("ben", good=False)
+    run(crowd)
+    seen = books(crowd)
+    assert (seen.spent.amount, seen.unknown.amount, seen.held.amount, seen.differences) == (300, 0, 0, 0)
+    assert sorted((entry.operation, entry.there) for entry in seen.entries if entry.operation == "approve") == [
+        ("approve", "approved"),
+        ("approve", "approved"),
+    ]
+
+
+def test_a_payment_that_the_platform_does_not_know_is_marked(crowd: Crowd):
+    visit = crowd.take_part("anna")
+    run(crowd)
+    with closing(sqlite3.connect(crowd.folder / "local.db")) as there, there:
+        there.execute("UPDATE submission SET status = 'awaiting_review'")
+    entry = next(entry for entry in books(crowd).entries if entry.operation == "approve")
+    assert (entry.subject, entry.state, entry.there, entry.differs) == (visit.id, "done", "awaiting_review", True)
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_bonus_that_the_platform_paid_another_number_of_times_is_marked(crowd: Crowd, times: int):
+    visit = crowd.take_part("anna")
+    run(crowd)
+    pay(crowd.study, crowd.store, crowd.platform, extra(visit.id, 20))
+    assert books(crowd).differences == 0
+    with closing(sqlite3.connect(crowd.folder / "local.db")) as there, there:
+        there.execute("DELETE FROM bonus")
+    for number in range(times):
+        given = Money(amount=20, currency="USD")
+        crowd.platform.send_bonus(crowd.submission_of("anna"), given, f"by hand {number}", "Thank you.", lambda _: None)
+    [entry] = [entry for entry in books(crowd).entries if entry.operation == "bonus"]
+    assert entry.differs and books(crowd).differences == 1
+
+
+def test_whoever_can_be_approved_is_not_compensated_and_nobody_gets_both(crowd: Crowd):
+    waiting, paid = crowd.take_part("anna"), crowd.take_part("ben")
+    with pytest.raises(HarvestError, match="harvest` pays its reward"):
+        pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, waiting.id))
+    run(crowd)
+    with pytest.raises(HarvestError, match="is paid already"):
+        pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, paid.id))
+    assert crowd.paid() == 300
+
+
+def test_a_compensation_that_was_sent_keeps_a_harvest_from_paying_the_reward(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.submit(visit)
+    crowd.platform.give_back(crowd.submission_of("anna"))
+    with monkeypatch.context() as patch:
+        patch.setattr(money, "note_compensated", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))  # killed right there
+        with pytest.raises(KeyboardInterrupt):
+            pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id))
+    assert crowd.state(visit)[1] == "unpaid"
+    assert run(crowd).paid == 0 and crowd.paid() == 0
+    assert crowd.state(visit)[1] == "paid"
+
+
+def test_bonuses_take_of_what_the_cap_leaves_for_places(tmp_path):
+    # Four tasks at 1.50: with 1.50 in bonuses, a cap of 6.00 pays three people.
+    crowd = Crowd.posted(tmp_path / "tight", SMALL.replace("cap = 5000", "cap = 600"))
+    first = crowd.take_part("anna")
+    run(crowd)
+    with pytest.raises(LedgerError, match="over the cap"):
+        pay(crowd.study, crowd.store, crowd.platform, extra(first.id, 601 - 150))
+    visits = [crowd.arrive(name) for name in ("ben", "cem")]
+    pay(crowd.study, crowd.store, crowd.platform, Compensation(first.id, Money(amount=150, currency="USD"), "extra 2", "Thanks."))
+    with pytest.raises(Refused, match="promised to others"):
+        crowd.arrive("dora")
+    for visit, name in zip(visits, ("ben", "cem"), strict=True):
+        crowd.begin(visit)
+        crowd.submit(visit)
+        crowd.hand_in(name)
+    done = run(crowd)
+    assert (done.paid, done.held, len(done.short), done.complete) == (2, 0, 1, True)
+    assert crowd.paid() == 450
+
+
+def test_what_a_person_rejected_counts_no_more_and_its_task_is_offered_again(crowd: Crowd):
+    visit = crowd.take_part("anna")
+    with crowd.store.write() as session:
+        move(session.get_one(Visit, visit.id), VisitState.VALID, crowd.clock.now())
+        session.add(Verdict(visit_id=visit.id, valid=True, surplus=False, checks={}, at=crowd.clock.now()))
+    reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON)
+    assert crowd.state(visit) == ("excluded", "rejected", False)
+    assert crowd.verdict(visit).valid is False
+    assert run(crowd).paid == 0
+
+
+def test_a_rejection_on_the_platforms_own_pages_is_noted(crowd: Crowd):
+    visit = crowd.take_part("anna")
+    crowd.platform.reject(crowd.submission_of("anna"), REASON)
+    run(crowd)
+    assert crowd.state(visit)[1] == "rejected" and crowd.paid() == 0
+
+
+def test_an_approval_whose_answer_was_lost_stays_open_and_is_read_back(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+    crowd.take_part("anna")
+    approve = crowd.platform.approve
+
+    def lost(submission: str) -> None:
+        approve(submission)
+        raise Unreachable(f"no answer about {submission}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crowd.platform, "approve", lost)
+        assert run(crowd).paid == 0
+    entry = next(entry for entry in books(crowd).entries if entry.operation == "approve")
+    assert (entry.state, entry.differs) == ("open", True)
+    run(crowd)
+    assert crowd.paid() == 150 and books(crowd).differences == 0
+
+
+def test_a_rejection_needs_a_reason_and_is_never_paid(crowd: Crowd):
+    visit = crowd.take_part("anna", good=False)
+    with pytest.raises(HarvestError, match="write 100 or more"):
+        reject(crowd.study, crowd.store, crowd.platform, visit.id, "bad")
+    reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON)
+    assert run(crowd).paid == 0
+    assert crowd.paid() == 0
+    assert crowd.state(visit)[:2] == ("excluded", "rejected")
+
+
+def test_who_is_paid_is_not_rejected(crowd: Crowd):
+    visit = crowd.take_part("anna")
+    run(crowd)
+    with pytest.raises(HarvestError, match="is paid"):
+        reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON)
+
+
+def test_unknown_visits_are_named(crowd: Crowd):
+    with pytest.raises(HarvestError, match="there is no visit nobody"):
+        pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, "nobody"))
+    visit = crowd.take_part("anna")
+    with pytest.raises(HarvestError, match="above 0"):
+        pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id, 0))
+
+
+def test_what_was_paid_there_and_not_by_us_is_a_difference(crowd: Crowd):
+    for name in ("anna", "ben"):
+        crowd.take_part(name)
+    run(crowd)
+    submission = crowd.submission_of("anna")
+    crowd.platform.send_bonus(submission, Money(amount=30, currency="USD"), "by hand", "Thanks.", lambda _: None)
+    stranger = crowd.platform.take(crowd.platform.postings()[0], "stranger").id
+    crowd.platform.approve(stranger)
+    seen = books(crowd)
+    assert seen.differences == 2 and seen.spent.amount == 300
+    there = {(e.operation, e.subject, e.amount.amount, e.there) for e in seen.entries if e.intent is None and e.differs}
+    with crowd.store.people() as people:
+        visit = next(v for v, s in submission_ids(people, "local").items() if s == submission)
+    assert there == {("bonus", visit, 30, "0.30 USD"), ("approve", "no visit of ours", 150, "approved")}

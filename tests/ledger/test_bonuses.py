@@ -1,0 +1,206 @@
+"""Bonuses on platforms that keep our key, and on one that would pay twice what it is told twice."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crowd_imi.errors import CapReached, LedgerError, PlatformError, Undecidable, Unreachable
+from crowd_imi.ledger import Bonus, decide, lease, pay_bonus
+from crowd_imi.platforms.base import Capability, PlatformBonus
+from crowd_imi.records import Money
+from crowd_imi.store import Store, StoreKind
+from tests.harvester.death import Death, Killed
+from tests.ledger.test_ledger import CAP, rows, usd
+from tests.tiny import fake_plan, write_study
+
+BONUS = Bonus("v1", "s1", "compensation", usd(100), "Thank you.")
+
+
+class Platform:
+    """Keeps no key, takes a fee of a tenth, and shows bonuses once they have settled."""
+
+    name = "unkeyed"
+    capabilities = frozenset({Capability.BONUS})
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int]] = []
+        self.settled = 0
+        self.fails: Exception | None = None
+        self.dies = Death(99)
+
+    def fee(self, reward: Money) -> Money:
+        return usd(reward.amount // 10)
+
+    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
+        self.dies.moment()
+        note(f"batch {len(self.sent) + 1}")
+        self.dies.moment()
+        if isinstance(self.fails, PlatformError) and not isinstance(self.fails, Unreachable):
+            raise self.fails
+        self.sent.append((submission, bonus.amount))
+        self.dies.moment()
+        if self.fails is not None:
+            raise self.fails
+        return f"batch {len(self.sent)}"
+
+    def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
+        return tuple(PlatformBonus(amount=usd(amount), key=None) for _, amount in self.sent[: self.settled])
+
+
+@pytest.fixture
+def store(tmp_path: Path, make_store: Callable[..., Store]) -> Store:
+    return make_store(fake_plan(write_study(tmp_path)), StoreKind.STUDY)
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return Platform()
+
+
+def pay(store: Store, platform: Platform, bonus: Bonus = BONUS) -> str:
+    with lease(store, "test", CAP) as held:
+        return pay_bonus(held, platform, bonus)  # type: ignore[arg-type]
+
+
+def test_the_same_bonus_is_paid_once(store: Store, platform: Platform):
+    assert pay(store, platform) == pay(store, platform) == "batch 1"
+    assert platform.sent == [("s1", 100)]
+    assert rows(store) == [("v1/compensation", "done", "batch 1")]
+
+
+def test_a_bonus_of_another_name_is_another_one(store: Store, platform: Platform):
+    pay(store, platform)
+    pay(store, platform, Bonus("v1", "s1", "travel", usd(50), "For the bus."))
+    assert platform.sent == [("s1", 100), ("s1", 50)]
+
+
+def test_another_amount_under_the_same_name_is_refused(store: Store, platform: Platform):
+    pay(store, platform)
+    with pytest.raises(LedgerError, match=r"1\.10 USD was meant before"):
+        pay(store, platform, Bonus("v1", "s1", "compensation", usd(200), "More."))
+    assert platform.sent == [("s1", 100)]
+
+
+def test_fees_count_against_the_cap(store: Store, platform: Platform):
+    # 370 + 37 = 407 > 400, although the participant would get less than the cap.
+    with pytest.raises(CapReached, match=r"0\.07 USD over the cap"):
+        pay(store, platform, Bonus("v1", "s1", "compensation", usd(370), "Thank you."))
+    assert platform.sent == []
+
+
+@pytest.mark.parametrize(("moment", "sent"), [(1, 0), (2, 0), (3, 1)])
+def test_killed_at_any_moment_it_is_never_sent_twice(store: Store, platform: Platform, moment: int, sent: int):
+    platform.dies = Death(moment - 1)
+    with pytest.raises(Killed):
+        pay(store, platform)
+    assert len(platform.sent) == sent
+    platform.dies = Death(99)
+    if moment == 1:  # nothing was noted, so nothing was paid
+        pay(store, platform)
+        assert platform.sent == [("s1", 100)]
+        return
+    with pytest.raises(Undecidable, match="decide it with"):  # noted: nobody can tell before it shows
+        pay(store, platform)
+    assert len(platform.sent) == sent
+    platform.settled = len(platform.sent)
+    if sent:
+        assert pay(store, platform).endswith("as read back")
+    else:
+        with pytest.raises(Undecidable):
+            pay(store, platform)
+    assert len(platform.sent) == sent
+
+
+def test_an_answer_that_was_lost_leaves_it_open(store: Store, platform: Platform):
+    platform.fails = Unreachable("no answer")
+    with pytest.raises(Unreachable):
+        pay(store, platform)
+    platform.fails = None
+    assert rows(store) == [("v1/compensation", "open", "batch 1")]
+    platform.settled = 1
+    pay(store, platform)
+    assert platform.sent == [("s1", 100)]
+    assert rows(store) == [("v1/compensation", "done", "batch 1, as read back")]
+
+
+def test_a_bonus_of_the_same_amount_that_is_known_is_not_taken_for_the_lost_one(store: Store, platform: Platform):
+    pay(store, platform, Bonus("v1", "s1", "travel", usd(100), "For the bus."))
+    platform.settled = 1
+    platform.dies = Death(1)
+    with pytest.raises(Killed):
+        pay(store, platform)
+    with pytest.raises(Undecidable, match="shows 1 of this amount, and our books 1 others"):
+        pay(store, platform)
+
+
+@pytest.mark.parametrize(("arrived", "state", "sent"), [(True, "done", 1), (False, "refused", 2)])
+def test_a_person_decides(store: Store, platform: Platform, arrived: bool, state: str, sent: int):
+    platform.fails = Unreachable("no answer")
+    with pytest.raises(Unreachable):
+        pay(store, platform)
+    platform.fails = None
+    with lease(store, "test", CAP) as held:
+        intent = decide(held, _only(store), arrived=arrived)
+        assert intent.state == state
+        with pytest.raises(LedgerError, match="nothing to decide"):
+            decide(held, intent.id, arrived=arrived)
+        with pytest.raises(LedgerError, match="knows no bonus"):
+            decide(held, "another", arrived=arrived)
+    pay(store, platform)  # what did not arrive may be sent again, what arrived isn't
+    assert len(platform.sent) == sent
+
+
+def test_a_person_who_says_that_the_one_shown_is_another_one_is_believed(store: Store, platform: Platform):
+    platform.sent, platform.settled = [("s1", 100)], 1  # paid by hand, on the platform's own pages
+    with pytest.raises(Undecidable, match="shows 1 of this amount, and our books 0 others"):
+        pay(store, platform)
+    with lease(store, "test", CAP) as held:
+        decide(held, _only(store), arrived=False)
+    assert pay(store, platform) == "batch 2"
+    assert platform.sent == [("s1", 100)] * 2
+
+
+class KeyShowing(Platform):
+    """Notes nothing beforehand, and shows each bonus with the key that it was sent with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+
+    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
+        self.keys.append(key)
+        return super().send_bonus(submission, bonus, key, reason, lambda _: None)
+
+    def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
+        return tuple(PlatformBonus(amount=usd(amount), key=key) for (_, amount), key in zip(self.sent, self.keys, strict=True))
+
+
+def test_a_bonus_that_shows_with_its_key_is_never_undecidable_and_not_sent_again(store: Store):
+    platform = KeyShowing()
+    pay(store, platform, Bonus("v1", "s1", "travel", usd(100), "For the bus."))
+    platform.dies = Death(2)
+    with pytest.raises(Killed):
+        pay(store, platform)
+    platform.dies = Death(99)
+    assert pay(store, platform).endswith("as read back")
+    assert platform.sent == [("s1", 100)] * 2
+
+
+def test_what_the_platform_refuses_may_be_tried_again(store: Store, platform: Platform):
+    platform.fails = PlatformError("submission s1 was returned")
+    with pytest.raises(PlatformError):
+        pay(store, platform)
+    assert rows(store) == [("v1/compensation", "refused", "submission of visit v1 was returned")]
+    platform.fails = None
+    pay(store, platform)
+    assert platform.sent == [("s1", 100)]
+
+
+def _only(store: Store) -> str:
+    from sqlalchemy import select
+
+    from crowd_imi.store.tables import Intent
+
+    with store.read() as session:
+        return session.scalars(select(Intent.id)).one()

@@ -1,0 +1,76 @@
+"""Pausing, resuming and stopping, and what harvests do meanwhile."""
+
+import pytest
+
+from crowd_imi.errors import PlatformError, PublishError
+from crowd_imi.harvester import harvest
+from crowd_imi.platforms.base import Capability, PostingState
+from crowd_imi.publisher.steering import steer
+from tests.harvester.crowd import Crowd
+
+
+@pytest.fixture
+def crowd(tmp_path) -> Crowd:
+    return Crowd.posted(tmp_path)
+
+
+def go(crowd: Crowd, state: PostingState) -> bool:
+    return steer(crowd.study, crowd.store, crowd.platform, state)
+
+
+def test_nobody_new_while_it_is_paused_and_those_under_way_finish(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    assert go(crowd, PostingState.PAUSED)
+    assert not go(crowd, PostingState.PAUSED)
+    assert crowd.free() == 0
+    with pytest.raises(PlatformError, match="takes nobody new"):
+        crowd.take("ben")
+    crowd.begin(visit)
+    crowd.submit(visit)
+    crowd.hand_in("anna")
+    done = harvest(crowd.study, crowd.store, crowd.platform)
+    assert (done.valid, done.paid, done.complete) == (1, 1, False)
+    assert go(crowd, PostingState.OPEN)
+    assert crowd.take("ben")
+
+
+def test_a_stopped_study_is_complete_once_nobody_is_at_it_and_offers_no_more(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    go(crowd, PostingState.STOPPED)
+    assert not harvest(crowd.study, crowd.store, crowd.platform).complete
+    crowd.begin(visit)
+    crowd.submit(visit, good=False)
+    crowd.hand_in("anna")
+    before = crowd.platform.places(crowd.posting.platform_id)
+    done = harvest(crowd.study, crowd.store, crowd.platform)
+    assert (done.excluded, done.paid, done.complete) == (1, 1, True)
+    assert crowd.platform.places(crowd.posting.platform_id) == before
+    with pytest.raises(PublishError, match="for good"):
+        go(crowd, PostingState.OPEN)
+
+
+def test_a_platform_that_cannot_pause_says_so_before_anything_happens(crowd: Crowd):
+    crowd.platform.capabilities = frozenset(Capability) - {Capability.PAUSE}
+    with pytest.raises(PlatformError, match="can't pause"):
+        go(crowd, PostingState.PAUSED)
+    assert crowd.free() == 4
+    assert go(crowd, PostingState.STOPPED)
+
+
+def test_what_was_paused_on_the_platforms_own_pages_is_noticed_and_offers_no_more(crowd: Crowd):
+    crowd.take_part("anna", good=False)
+    crowd.platform.pause(crowd.posting.platform_id)
+    places = crowd.platform.places(crowd.posting.platform_id)
+    harvest(crowd.study, crowd.store, crowd.platform)
+    assert crowd.platform.places(crowd.posting.platform_id) == places
+    crowd.platform.resume(crowd.posting.platform_id)
+    harvest(crowd.study, crowd.store, crowd.platform)
+    assert crowd.platform.places(crowd.posting.platform_id) == places + 1
+
+
+def test_a_full_study_that_we_stopped_stays_stopped(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+    go(crowd, PostingState.STOPPED)
+    monkeypatch.setattr(crowd.platform, "state", lambda posting: PostingState.OPEN)  # as Prolific says of a full one
+    with pytest.raises(PublishError, match="for good"):
+        go(crowd, PostingState.OPEN)
+    assert harvest(crowd.study, crowd.store, crowd.platform).complete
