@@ -137,6 +137,7 @@ def test_no_model_may_be_called_null_as_null_units_are(tmp_path):
         (b"", "the file is empty; start from the commented one that `crowd-imi init` writes"),
         (b"# nothing but a remark\n", "the file is empty; start from the commented one that `crowd-imi init` writes"),
         (b"\x89PNG\r\n\x1a\n\x00", "this is no text in UTF-8; save it as UTF-8, or start from `crowd-imi init`"),
+        (b"seed = " + 9_999 * b"[", "values are nested too deeply to be read; start from `crowd-imi init`"),
         (b"seed = ", "this is no valid TOML: invalid value (at end of document); mend that place first"),
     ],
 )
