@@ -145,9 +145,7 @@ def _read(path: Path) -> dict[str, Any]:
         detail = str(error)
         raise StudyError(f"{path}: this is no valid TOML: {detail[:1].lower()}{detail[1:]}; mend that place first") from None
     except RecursionError:
-        raise StudyError(
-            f"{path}: values are nested too deeply to be read; write the study's keys as `crowd-imi init` does"
-        ) from None
+        raise StudyError(f"{path}: values are nested too deeply to be read; start from `crowd-imi init`") from None
     if not raw:
         raise StudyError(f"{path}: the file is empty; start from the commented one that `crowd-imi init` writes")
     return raw
