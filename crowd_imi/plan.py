@@ -1,6 +1,11 @@
-"""The plan: every task's trials in order, and the sprite that shows each. It holds the answers and is never served."""
+"""The plan: every task's trials in order, and the sprite that shows each. It holds the answers and is never served.
+
+What comes after it (a pilot, an extension, others in the place of bad tasks) is an ``Amendment``.
+"""
 
 import hashlib
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +24,8 @@ class PlannedTrial(Record):
     """``Unit.key``."""
     batch: int
     """Which of the unit's panels; −1 for a catch trial, as in the published tables."""
+    revision: int = 1
+    """Of the unit's panels: 1, and one more each time that they were made anew."""
     sprite: str
     """File name below ``sprites/``; an HMAC token that says nothing."""
     tiles: Tiles
@@ -29,7 +36,9 @@ class PlannedTask(Record):
 
     arm: str
     number: int
-    """Counts from 1 within the arm."""
+    """Counts from 1 within the arm and the label."""
+    label: Literal["main", "pilot"] = "main"
+    """Whose places it is for."""
     trials: tuple[PlannedTrial, ...]
 
 
@@ -42,7 +51,7 @@ class PracticeTrial(Record):
 
 
 class Grid(Record):
-    """How tiles lie in every sprite: row by row, ``tile`` pixels each, with a gutter around and between them."""
+    """How tiles lie in every sprite: row by row, ``tile`` pixels each, with a gutter left of each tile and above it."""
 
     columns: int
     rows: int
@@ -73,6 +82,75 @@ class Plan(Record):
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+class Replaced(Record):
+    """A task that nobody new gets any more, and the one in its place."""
+
+    arm: str
+    label: Literal["main", "pilot"]
+    number: int
+    by: int
+    """The number of the task in its place."""
+
+
+class VoidedUnit(Record):
+    """A unit of an arm whose panels were found bad."""
+
+    arm: str
+    unit: str
+    """``Unit.key``."""
+    revision: int
+    """Of the panels that were made in their place."""
+
+
+class Amendment(Record):
+    """Something that came after the plan: more tasks, or others in the place of bad ones."""
+
+    name: str
+    """``pilot``, ``extend-1``, ``void-2``: the number counts amendments."""
+    kind: Literal["pilot", "extend", "void"]
+    at: datetime
+    tasks: dict[str, int]
+    """Arm → tasks that it adds."""
+    tasks_sha256: str = ""
+    """Of these tasks."""
+    responses: dict[str, tuple[int, int]] = {}
+    """Of an extension: arm → valid responses per unit, before and from then on."""
+    units: tuple[VoidedUnit, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
+    panels_sha256: str | None = None
+    """Of the file with the panels that were made anew."""
+    reason: str = ""
+
+    @property
+    def post_hoc(self) -> bool:
+        """Whether it was decided when the study itself had been published; a pilot comes before."""
+        return self.kind != "pilot"
+
+    def __str__(self) -> str:
+        day = f"{self.at:%Y-%m-%d}"
+        count = sum(self.tasks.values())
+        tasks = f"{count} task{'s' * (count != 1)}"
+        match self.kind:
+            case "pilot":
+                return f"A pilot with {tasks} of its own was published on {day}; its answers are in no analysis."
+            case "extend":
+                arms = ", ".join(f"{arm} from {before} to {after}" for arm, (before, after) in self.responses.items())
+                return f"Extended on {day} by {tasks}; valid responses per unit: {arms}."
+        what = ", ".join(f"the panels of {one.unit} in {one.arm}" for one in self.units) or ", ".join(
+            f"task {one.arm}/{one.number}" for one in self.replaced
+        )
+        why = f" ({self.reason})" if self.reason else ""
+        return (
+            f"Voided on {day}{why}: {what}; answers to them are paid and left out of the analysis, and {tasks} took the place "
+            f"of {len(self.replaced)}."
+        )
+
+
+def tasks_digest(tasks: Sequence[PlannedTask]) -> str:
+    """SHA-256 of an amendment's tasks."""
+    return hashlib.sha256("\n".join(task.model_dump_json() for task in tasks).encode()).hexdigest()
 
 
 def load_plan(path: Path, *, sha256: str | None = None) -> Plan:

@@ -8,7 +8,8 @@
     layout     a task's trials in their order, and each trial's tiles in theirs
     pictures   one tile's pixels
     fidelity   a sprite's tiles as a browser decodes them, and how far they are from the originals
-    encoding   a task's sprites as AVIF: one quality, one size
+    avif_grid  many small AVIF images as one
+    encoding   a task's sprites as AVIF: every tile at its own quality, all files of one size
     minting    sprite files: made once, kept, removed when stale
     begun      the plan that a study began with, which its store remembers
     plan       all of it, written down

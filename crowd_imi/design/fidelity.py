@@ -27,9 +27,9 @@ def decode(sprite: Path | bytes, grid: Grid) -> Pixels:
 def cut(canvas: Pixels, grid: Grid) -> Pixels:
     """A canvas' tiles, row by row: shape (columns × rows, tile, tile, 3)."""
     pitch = grid.tile + grid.gutter
-    # Behind its gutter every tile begins a square of one pitch; what is left of the last gutter is filled up.
-    inner = canvas[grid.gutter :, grid.gutter :].reshape(grid.rows, pitch, grid.columns, pitch, 3)
-    tiles = inner[:, : grid.tile, :, : grid.tile].swapaxes(1, 2)
+    # The gutter lies left of a tile and above it.
+    cells = canvas[: grid.rows * pitch, : grid.columns * pitch].reshape(grid.rows, pitch, grid.columns, pitch, 3)
+    tiles = cells[:, grid.gutter :, :, grid.gutter :].swapaxes(1, 2)
     return tiles.reshape(grid.rows * grid.columns, grid.tile, grid.tile, 3)
 
 

@@ -1,11 +1,13 @@
 import base64
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from crowd_imi.design.encoding import QUALITIES, compose, encode, encode_alike, fill_up, grid_for
+from crowd_imi.design.avif_grid import children
+from crowd_imi.design.encoding import QUALITIES, encode, encode_tile, fill_up, grid_for, join_alike, with_gutter
 from crowd_imi.design.fidelity import MIN_PSNR, cut, decode, tile_psnr
 
 GRID = grid_for(32)
@@ -21,14 +23,8 @@ def smooth(seed: int, *, roughness: float = 2.0) -> np.ndarray:
     return np.stack(tiles)
 
 
-def boxes(content: bytes, start: int = 0, end: int | None = None) -> dict[str, bytes]:
-    found = {}
-    end = len(content) if end is None else end
-    while start < end:
-        length = int.from_bytes(content[start : start + 4])
-        found[content[start + 4 : start + 8].decode()] = content[start + 8 : start + length]
-        start += length
-    return found
+def encode_alike(sprites: Sequence[np.ndarray]) -> list[bytes]:
+    return join_alike([[encode_tile(tile, GRID) for tile in tiles] for tiles in sprites], GRID)
 
 
 def configuration(content: bytes) -> bytes:
@@ -37,73 +33,95 @@ def configuration(content: bytes) -> bytes:
     return content[where + 4 : where + 8]
 
 
-def test_cutting_is_the_reverse_of_composing():
-    tiles = smooth(1)
-    assert (cut(compose(tiles, GRID), GRID) == tiles).all()
-
-
-def test_a_canvas_has_a_grey_gutter_around_every_tile():
-    canvas = compose(np.zeros((20, 32, 32, 3), dtype=np.uint8), GRID)
-    # 5 × 32 + 6 × 16 across, 4 × 32 + 5 × 16 down.
-    assert canvas.shape == (208, 256, 3)
-    assert (canvas == 128).all(axis=2).sum() == 208 * 256 - 20 * 32 * 32
+def test_a_cell_is_a_tile_with_grey_left_of_it_and_above_it():
+    # The smallest cell that decoders take in a grid has 64 pixels, so a tile of 32 has 32 beside it.
+    assert GRID.gutter == 32 and grid_for(64).gutter == 16
+    cell = with_gutter(np.zeros((32, 32, 3), dtype=np.uint8), GRID)
+    assert cell.shape == (64, 64, 3)
+    assert (cell == 128).all(axis=2).sum() == 64 * 64 - 32 * 32
+    assert (cell[32:, 32:] == 0).all()
 
 
 def test_every_tile_keeps_38_decibels_and_one_level_less_would_not():
-    sprites = [smooth(seed, roughness=4 * seed) for seed in range(1, 4)]
-    files = encode_alike(sprites, GRID)
-    worst = [min(tile_psnr(decode(file, GRID), tiles)) for file, tiles in zip(files, sprites, strict=True)]
-    assert min(worst) >= MIN_PSNR
-    level = next(i for i in range(64) if files[0].startswith(encode(compose(sprites[0], GRID), GRID, i)))
-    assert all(file.startswith(encode(compose(s, GRID), GRID, level)) for file, s in zip(files, sprites, strict=True))
-    coarser = [decode(encode(compose(tiles, GRID), GRID, level - 1), GRID) for tiles in sprites]
-    assert min(min(tile_psnr(decoded, tiles)) for decoded, tiles in zip(coarser, sprites, strict=True)) < MIN_PSNR
+    for tile in smooth(1, roughness=4)[:5]:
+        file = encode_tile(tile, GRID)
+        level = next(level for level in range(64) if encode(with_gutter(tile, GRID), GRID, level) == file)
+        assert tile_psnr(_decoded(file), tile[None])[0] >= MIN_PSNR
+        assert tile_psnr(_decoded(encode(with_gutter(tile, GRID), GRID, level - 1)), tile[None])[0] < MIN_PSNR
+
+
+def _decoded(file: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(file)) as image:
+        return np.asarray(image.convert("RGB"))[None, GRID.gutter :, GRID.gutter :]
+
+
+def test_a_sprite_shows_every_tile_where_the_grid_says_exactly_as_it_was_encoded():
+    tiles = smooth(1, roughness=8)
+    (file,) = encode_alike([tiles])
+    decoded = decode(file, GRID)
+    assert min(tile_psnr(decoded, tiles)) >= MIN_PSNR
+    for shown, tile in zip(decoded, tiles, strict=True):
+        assert (shown == _decoded(encode_tile(tile, GRID))[0]).all()
+
+
+def test_a_hard_tile_costs_the_others_nothing():
+    easy = smooth(1, roughness=0)
+    hard = easy.copy()
+    hard[7] = smooth(2, roughness=40)[7]
+    (plain,), (mixed,) = encode_alike([easy]), encode_alike([hard])
+    more = len(encode_tile(hard[7], GRID)) - len(encode_tile(easy[7], GRID))
+    assert len(mixed) - len(plain) == more > 0
 
 
 def test_noise_keeps_38_decibels_too():
     noise = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
-    (file,) = encode_alike([noise], GRID)
+    (file,) = encode_alike([noise])
     assert min(tile_psnr(decode(file, GRID), noise)) >= MIN_PSNR
 
 
+def test_a_tile_of_one_colour_is_encoded_without_loss_or_nearly():
+    flat = np.full((32, 32, 3), (200, 30, 90), dtype=np.uint8)
+    assert tile_psnr(_decoded(encode_tile(flat, GRID)), flat[None])[0] >= MIN_PSNR
+
+
 def test_the_top_quality_loses_less_than_two_levels_even_on_noise():
-    noise = np.random.default_rng(1).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
-    decoded = decode(encode(compose(noise, GRID), GRID, len(QUALITIES) - 1), GRID)
+    noise = np.random.default_rng(1).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    decoded = _decoded(encode(with_gutter(noise, GRID), GRID, len(QUALITIES) - 1))
     assert np.abs(decoded.astype(int) - noise).max() <= 3
-    assert min(tile_psnr(decoded, noise)) > 44
+    assert tile_psnr(decoded, noise[None])[0] > 44
 
 
 def test_the_files_of_a_task_have_one_size_and_headers_that_tell_nothing():
-    files = encode_alike([smooth(1, roughness=0), smooth(2, roughness=12)], GRID)
+    files = encode_alike([smooth(1, roughness=0), smooth(2, roughness=12)])
     assert len({len(file) for file in files}) == 1
-    parsed = [boxes(file) for file in files]
-    assert [list(found) for found in parsed] == [["ftyp", "meta", "mdat", "free"]] * 2
-    assert parsed[0]["ftyp"] == parsed[1]["ftyp"]
-    # Behind version and flags, meta's boxes differ in nothing but iloc, which says how long the picture's data is.
-    inner = [boxes(found["meta"], 4) for found in parsed]
-    assert {name for name in inner[0] if inner[0][name] != inner[1][name]} == {"iloc"}
+    parsed = [children(file) for file in files]
+    assert [list(found) for found in parsed] == [[b"ftyp", b"meta", b"mdat", b"free"]] * 2
+    assert parsed[0][b"ftyp"] == parsed[1][b"ftyp"]
+    # Behind version and flags, meta's boxes differ in nothing but iloc, which says how long each tile's data is.
+    inner = [children(found[b"meta"][4:]) for found in parsed]
+    assert {name for name in inner[0] if inner[0][name] != inner[1][name]} == {b"iloc"}
 
 
 def test_colour_keeps_full_resolution():
-    (file,) = encode_alike([smooth(1)], GRID)
+    (file,) = encode_alike([smooth(1)])
     # Third byte of av1C: tier, high bit depth, twelve bit, monochrome, subsampling x, subsampling y, position.
     assert configuration(file)[2] & 0b0001_1100 == 0
 
 
 def test_a_sprite_carries_no_metadata():
-    (file,) = encode_alike([smooth(1)], GRID)
+    (file,) = encode_alike([smooth(1)])
     with Image.open(io.BytesIO(file)) as image:
-        assert image.format == "AVIF" and image.size == (256, 208)
+        assert image.format == "AVIF" and image.size == (320, 256)  # 5 × 64 across, 4 × 64 down
         assert not {"exif", "xmp", "icc_profile"} & set(image.info)
 
 
 def test_the_same_tiles_give_the_same_bytes():
     sprites = [smooth(1), smooth(2)]
-    assert encode_alike(sprites, GRID) == encode_alike(sprites, GRID)
+    assert encode_alike(sprites) == encode_alike(sprites)
 
 
 def test_a_free_box_fills_up_to_the_byte():
-    file = encode(compose(smooth(1), GRID), GRID, 40)
+    (file,) = encode_alike([smooth(1)])
     for more in (8, 9, 1000):
         filled = fill_up(file, len(file) + more)
         assert len(filled) == len(file) + more
@@ -119,7 +137,7 @@ def page(browser):
 
 def test_chromium_decodes_a_filled_up_sprite_with_every_tile_at_38_decibels(page):
     sprites = [smooth(1, roughness=0), smooth(2, roughness=8)]
-    for tiles, file in zip(sprites, encode_alike(sprites, GRID), strict=True):
+    for tiles, file in zip(sprites, encode_alike(sprites), strict=True):
         assert b"free" in file
         levels = page.evaluate(
             """async (source) => {
