@@ -215,7 +215,7 @@ class Bench:
         if self.name == "mturk":
             section = MturkSection(min_approved_percent=0, min_approved_number=0)
             return MturkPlatform(section, endpoint_url=self.line.url)
-        return ProlificPlatform("a token", ProlificSection(fee_percent=42.8, vat_percent=20.0), self.line.url)
+        return ProlificPlatform("a token", ProlificSection(), self.line.url)
 
     def took(self, work: Callable[[], object]) -> Took:
         """Do it, and say what it took."""

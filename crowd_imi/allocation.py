@@ -1,7 +1,8 @@
 """Who gets which task: an arrival is decided in one transaction, and unique keys guard what it decides.
 
 An arm is drawn among those that have open tasks, each with the same chance; of its open tasks the one with the lowest
-``draw`` goes out. A task is open while nobody holds it and fewer than ``tasks.max_attempts`` visits of it have ended.
+``draw`` goes out. A task is open while nobody holds it and fewer than ``tasks.max_attempts`` visits of it have ended. Who
+comes through the pilot's posting gets one of the pilot's tasks, everybody else one of the study's.
 """
 
 import secrets
@@ -67,9 +68,10 @@ def arrive(store: Store, study: Study, arrival: Arrival) -> Visit:
         _require_money(session, study, arrival.posting_id)
         # In a rehearsal by the number of the arrival, which is the same on every platform.
         chances = _chances(store, study, "arrival", session.scalar(select(func.count()).select_from(Visit)) or 0)
-        task = _choose_task(session, study.file.tasks.max_attempts, chances)
+        label = session.get_one(Posting, arrival.posting_id).label
+        task = _choose_task(session, study.file.tasks.max_attempts, label, chances)
         visit = _new_visit(visit_id, task.id, chances, arrival.now)
-        visit.participant, visit.posting_id = participant, arrival.posting_id
+        visit.participant, visit.posting_id, visit.label = participant, arrival.posting_id, label
         session.add(visit)
         return visit
 
@@ -213,10 +215,11 @@ def _require_money(session: Session, study: Study, posting_id: str) -> None:
         )
 
 
-def _choose_task(session: Session, max_attempts: int, chances: np.random.Generator) -> Task:
-    arms = sorted(session.scalars(select(Task.arm).where(_is_open(max_attempts)).distinct()))
+def _choose_task(session: Session, max_attempts: int, label: str, chances: np.random.Generator) -> Task:
+    is_open = _is_open(max_attempts, label)
+    arms = sorted(session.scalars(select(Task.arm).where(is_open).distinct()))
     for index in chances.permutation(len(arms)):
-        query = select(Task).where(Task.arm == arms[index], _is_open(max_attempts)).order_by(Task.draw).limit(1)
+        query = select(Task).where(Task.arm == arms[index], is_open).order_by(Task.draw).limit(1)
         # PostgreSQL skips tasks that another arrival is about to take; what slips through meets the unique key.
         task = session.scalars(query.with_for_update(skip_locked=True)).one_or_none()
         if task is not None:
@@ -228,10 +231,10 @@ def _choose_task(session: Session, max_attempts: int, chances: np.random.Generat
     )
 
 
-def _is_open(max_attempts: int) -> ColumnElement[bool]:
+def _is_open(max_attempts: int, label: str) -> ColumnElement[bool]:
     held = exists().where(Visit.task_id == Task.id, Visit.holds_task)
     attempts = select(func.count()).where(Visit.task_id == Task.id, Visit.state.in_(ATTEMPTS)).scalar_subquery()
-    return and_(~held, attempts < max_attempts)
+    return and_(Task.label == label, Task.retired_at.is_(None), ~held, attempts < max_attempts)
 
 
 def _new_visit(visit_id: str, task_id: int, chances: np.random.Generator, now: int) -> Visit:

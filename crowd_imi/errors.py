@@ -12,10 +12,12 @@
     │   ├── BadLink         an arrival link without the platform's ids
     │   │   └── PreviewOnly a look at a task that wasn't accepted yet
     │   ├── NoPlace         an arrival when no place is free
+    │   │   └── PostingPaused  one while nobody new is let in for now
     │   ├── UnknownSubmission a submission that the platform doesn't know, or that is somebody else's
     │   └── Unreachable     a platform that gave no answer: what was asked may have been done or not
     ├── InvitationError     a list of people that can't be invited as it is
     ├── LedgerError         money: somebody else spends, another currency
+    │   ├── Busy            somebody else spends, or harvests, at the moment
     │   ├── CapReached      paying this would go over the cap
     │   └── Undecidable     whether a payment arrived can't be told yet: for a person to decide
     ├── PublishError        a study that can't be posted as it is
@@ -94,6 +96,10 @@ class NoPlace(PlatformError):
     """Somebody arrives with a good link, and no place is free, or the posting takes nobody at the moment."""
 
 
+class PostingPaused(NoPlace):
+    """Somebody arrives with a good link while the posting lets nobody new in for now."""
+
+
 class UnknownSubmission(PlatformError):
     """The platform knows of no such submission, or it is somebody else's than was said."""
 
@@ -108,6 +114,10 @@ class InvitationError(CrowdImiError):
 
 class LedgerError(CrowdImiError):
     """Money: somebody else spends at the moment, or another currency."""
+
+
+class Busy(LedgerError):
+    """Somebody else spends, or harvests, at the moment."""
 
 
 class CapReached(LedgerError):

@@ -73,6 +73,7 @@ def health_answer(key: bytes, challenge: str, kind: str, platform: str) -> str:
     return keyed_hash(key, "health", challenge, kind, platform)
 
 
-def completion_code(key: bytes, posting: str) -> str:
-    """The code by which a posting's participants show their platform that they finished; ``posting`` is our intent id."""
-    return keyed_hash(key, "completion", posting)[:10].upper()
+def completion_code(key: bytes, posting: str, ending: str = "completed") -> str:
+    """The code by which a posting's participants show their platform how their part ended; ``posting`` is our intent id."""
+    parts = (posting,) if ending == "completed" else (posting, ending)
+    return keyed_hash(key, "completion", *parts)[:10].upper()

@@ -3,7 +3,7 @@
     arrived → consented → practising → answering → submitted → valid | excluded
     every state before submitted → returned | timed_out → submitted (late)
     practising → failed_practice
-    arrived → declined
+    arrived | consented → declined
 
 Payment (unpaid → paid | rejected) and what the platform says stand beside it.
 """
@@ -19,7 +19,7 @@ class VisitState(StrEnum):
 
     ARRIVED = "arrived"
     DECLINED = "declined"
-    """Said no to the consent form."""
+    """Said no to the consent form, or came with a device that can't show the study."""
     CONSENTED = "consented"
     """Reading the instructions."""
     PRACTISING = "practising"
@@ -46,7 +46,7 @@ S = VisitState
 
 FOLLOWS: dict[VisitState, frozenset[VisitState]] = {
     S.ARRIVED: frozenset({S.CONSENTED, S.DECLINED, S.RETURNED, S.TIMED_OUT}),
-    S.CONSENTED: frozenset({S.PRACTISING, S.RETURNED, S.TIMED_OUT}),
+    S.CONSENTED: frozenset({S.PRACTISING, S.DECLINED, S.RETURNED, S.TIMED_OUT}),
     S.PRACTISING: frozenset({S.ANSWERING, S.FAILED_PRACTICE, S.RETURNED, S.TIMED_OUT}),
     S.ANSWERING: frozenset({S.SUBMITTED, S.RETURNED, S.TIMED_OUT}),
     S.SUBMITTED: frozenset({S.VALID, S.EXCLUDED}),
@@ -78,7 +78,7 @@ def require(state: str, following: VisitState) -> None:
         Refused: it may not.
     """
     if following not in FOLLOWS[VisitState(state)]:
-        raise Refused(f"this visit is {state.replace('_', ' ')}, so it can't become {following.replace('_', ' ')}")
+        raise Refused(f"This visit is {state.replace('_', ' ')}, so it can't become {following.replace('_', ' ')}.")
 
 
 def move(visit: Visit, following: VisitState, now: int) -> None:
@@ -108,6 +108,12 @@ class PlatformStatus(StrEnum):
     REJECTED = "rejected"
     RETURNED = "returned"
     TIMED_OUT = "timed_out"
+    RETURN_ASKED = "return_asked"
+    """Handed in with the code of somebody who never began: the platform asks for the place, and holds it until it is given."""
+    WRONG_CODE = "wrong_code"
+    """Handed in with a code that isn't the posting's, or with none."""
+    SCREENED_OUT = "screened_out"
+    """Sent away by a person on the platform; the place is free again."""
 
 
 P = PlatformStatus
@@ -139,6 +145,9 @@ _UNDER_WAY_ACTIONS = {
     P.REJECTED: Action.SHOW,
     P.RETURNED: Action.RETURN,
     P.TIMED_OUT: Action.TIME_OUT,
+    P.RETURN_ASKED: Action.RETURN,  # somebody else's code, or a person on the platform: this one isn't coming back
+    P.WRONG_CODE: Action.SHOW,
+    P.SCREENED_OUT: Action.RETURN,
 }
 
 _OWED_ACTIONS = {
@@ -148,6 +157,9 @@ _OWED_ACTIONS = {
     P.REJECTED: Action.SHOW,  # somebody rejected it there, which is a person's decision
     P.RETURNED: Action.PAY,
     P.TIMED_OUT: Action.PAY,
+    P.RETURN_ASKED: Action.PAY,
+    P.WRONG_CODE: Action.PAY,  # whoever finished here is paid, whatever was typed there
+    P.SCREENED_OUT: Action.SHOW,  # paid there by other rules, which a person chose
 }
 
 _LEFT_ACTIONS = {
@@ -157,6 +169,9 @@ _LEFT_ACTIONS = {
     P.REJECTED: Action.NOTHING,
     P.RETURNED: Action.NOTHING,
     P.TIMED_OUT: Action.NOTHING,
+    P.RETURN_ASKED: Action.SHOW,  # until the place is given back
+    P.WRONG_CODE: Action.SHOW,
+    P.SCREENED_OUT: Action.NOTHING,
 }
 
 ACTIONS: dict[tuple[VisitState, PlatformStatus], Action] = {

@@ -8,7 +8,7 @@ ranks and activations.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +22,34 @@ SCHEMA = 2
 MANIFEST = "manifest.json"
 ACTIVATIONS = "activations.parquet"
 GALLERY = "gallery.html"
+REVISIONS = "revisions"
+"""A folder with panels that were made anew after the study had been published; the manifest stays as it was."""
 KEPT = "kept"
 """A folder with results of long steps, for the next render."""
 
 UNSEALED = "0" * 64
 
 _SEAL = re.compile(rb'\A\{\s*"schema_version": 2,\s*"sha256": "([0-9a-f]{64})"')
+
+
+class Visualised(Record):
+    """How the visualisations of one side of a unit were made; what they reach is told of each image."""
+
+    engine: str
+    procedure: str
+    seed: int
+    steps: int
+    """Of the optimisation that the images come from."""
+    passes: int
+    """Forward and backward passes of one image, over the whole search."""
+    diversity: float
+    """Its weight."""
+    alike: float
+    """0–1: the mean cosine between the Gram matrices, at the unit's layer, of the eight images that were to differ."""
+    best_natural: float | None
+    """The most extreme activation on this side over the photographs."""
+    beats_natural: bool
+    """Whether the strongest visualisation reaches it."""
 
 
 class UnitPanels(Record):
@@ -40,6 +62,16 @@ class UnitPanels(Record):
     """The most extreme natural images, the most extreme first: what synthetic catch trials are made of."""
     activation_range: SidePair[float]
     """The lowest and the highest activation over all images."""
+    visualised: SidePair[Visualised] | None = None
+    """How references were made that aren't photographs."""
+
+
+    @property
+    def images(self) -> frozenset[str]:
+        """SHA-256 of every image that may be shown for the unit."""
+        panels = ((*p.references.min, *p.references.max, p.queries.min, p.queries.max) for p in self.panels)
+        exemplars = (*self.extremes.min, *self.extremes.max, *(exemplar for panel in panels for exemplar in panel))
+        return frozenset(exemplar.image for exemplar in exemplars)
 
 
 class ArmPack(Record):
@@ -144,6 +176,16 @@ class Manifest(Record):
                 yield from (*panel.references.min, *panel.references.max, panel.queries.min, panel.queries.max)
 
 
+class MadeAnew(Record):
+    """``revisions/NAME.json``: panels in the place of voided ones."""
+
+    schema_version: Literal[1] = 1
+    arms: dict[str, tuple[UnitPanels, ...]]
+    """Arm → the units that were voided, with their new panels."""
+    sources: dict[str, str]
+    """As in the manifest, of the images that these show."""
+
+
 class Pack:
     """A pack on disk, opened for reading."""
 
@@ -168,6 +210,48 @@ class Pack:
             raise PackError(f"{path}: changed since it was written; put it back from a backup, or {again}")
         self.digest = hashlib.sha256(content).hexdigest()
 
+    def made_anew(self, name: str, sha256: str | None = None) -> MadeAnew:
+        """The panels that an amendment made anew.
+
+        Args:
+            name: the amendment's.
+            sha256: of the file, where it is known: it must be this.
+
+        Raises:
+            PackError: they are missing, damaged or others.
+        """
+        path = revision_path(self.folder, name)
+        try:
+            content = path.read_bytes()
+            found = MadeAnew.model_validate_json(content)
+        except FileNotFoundError:
+            raise PackError(f"{path}: the panels that were made anew are missing; restore them from a backup") from None
+        except ValidationError as error:
+            raise PackError(f"{path}: {error.errors()[0]['msg']}; restore it from a backup") from None
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise PackError(f"{path}: changed since it was written; restore it from a backup")
+        return found
+
+    def shown(self, names: Iterable[str]) -> Manifest:
+        """The manifest with the panels that are shown now.
+
+        Args:
+            names: of the amendments that made panels anew, the oldest first.
+
+        Raises:
+            PackError: panels are missing or damaged.
+        """
+        manifest = self.manifest
+        for name in names:
+            anew = self.made_anew(name)
+            arms = tuple(arm.model_copy(update={"units": _with(arm.units, anew.arms.get(arm.arm, ()))}) for arm in manifest.arms)
+            manifest = manifest.model_copy(update={"arms": arms, "sources": {**manifest.sources, **anew.sources}})
+        return manifest
+
+    def revisions(self) -> tuple[str, ...]:
+        """Names of all amendments with panels of their own here, whether or not they came about."""
+        return tuple(sorted(path.stem for path in (self.folder / REVISIONS).glob("*.json")))
+
     def image(self, digest: str) -> Path:
         """Path of a stored image."""
         return image_path(self.folder, digest)
@@ -179,7 +263,7 @@ class Pack:
         """
         table = self.folder / ACTIVATIONS
         yield from (f"{table}: {wrong}" for wrong in _wrong(table, self.manifest.activations_sha256))
-        for digest, source in sorted(self.manifest.sources.items()):
+        for digest, source in sorted(self.shown(self.revisions()).sources.items()):
             path = self.image(digest)
             wrong = next(iter(_wrong(path, digest)), None) or _unopenable(path)
             if wrong is not None:
@@ -188,7 +272,8 @@ class Pack:
     def left_over(self) -> Iterator[Path]:
         """Files that don't belong to the pack: no damage, but nobody reads them either."""
         known = {self.folder / name for name in (MANIFEST, ACTIVATIONS, GALLERY)}
-        known |= {self.image(digest) for digest in self.manifest.sources}
+        known |= {self.image(digest) for digest in self.shown(self.revisions()).sources}
+        known |= {revision_path(self.folder, name) for name in self.revisions()}
         for path in sorted(self.folder.rglob("*")):
             kept = path.relative_to(self.folder).parts[0] == KEPT
             if not kept and path not in known and (path.is_symlink() or not path.is_dir()):
@@ -198,6 +283,16 @@ class Pack:
 def image_path(folder: Path, digest: str) -> Path:
     """Where a pack keeps the image of this SHA-256."""
     return folder / "images" / digest[:2] / f"{digest}.png"
+
+
+def revision_path(folder: Path, name: str) -> Path:
+    """Where a pack keeps the panels that an amendment made anew."""
+    return folder / REVISIONS / f"{name}.json"
+
+
+def _with(units: Sequence[UnitPanels], anew: Sequence[UnitPanels]) -> tuple[UnitPanels, ...]:
+    new = {unit.unit: unit for unit in anew}
+    return tuple(new.get(unit.unit, unit) for unit in units)
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

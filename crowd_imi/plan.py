@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from crowd_imi.errors import DesignError, command
 from crowd_imi.files import write_atomically
@@ -115,7 +115,7 @@ class Amendment(Record):
     """Arm → tasks that it adds."""
     tasks_sha256: str = ""
     """Of these tasks."""
-    responses: dict[str, tuple[int, int]] = {}
+    responses: dict[str, tuple[int, int]] = Field(default_factory=dict)
     """Of an extension: arm → valid responses per unit, before and from then on."""
     units: tuple[VoidedUnit, ...] = ()
     replaced: tuple[Replaced, ...] = ()

@@ -4,25 +4,22 @@ import importlib.util
 from collections.abc import Iterator
 
 from crowd_imi.design.begun import current_plan
-from crowd_imi.errors import CrowdImiError, command
+from crowd_imi.errors import CrowdImiError, StudyError, command
 from crowd_imi.image_sets import image_set
 from crowd_imi.pack import Pack
+from crowd_imi.pages.texts import load_texts
 from crowd_imi.plan import Plan
 from crowd_imi.platforms.opening import Choice, open_platform
 from crowd_imi.progress import Track, silent
-from crowd_imi.publisher.checks import board_remarks, concerns, posting_problems
+from crowd_imi.publisher.checks import board_remarks, concerns, panels_made_anew, posting_problems
 from crowd_imi.publisher.launch import offer_of
 from crowd_imi.publisher.lock import edited_keys, load_lock, lock_path, never_published
 from crowd_imi.publisher.pay import pay_per_hour
 from crowd_imi.publisher.reach import reach_problems
 from crowd_imi.records import Money, Record
-from crowd_imi.resources import resource
 from crowd_imi.signoff import require_sign_off
 from crowd_imi.study import ArmSection, ModelSection, Study, images_needed
 from crowd_imi.vetoes import load_vetoes, vetoed_but_shown
-
-TEMPLATE_PAGE = "visit.html"
-"""What a folder of hit_templates/ must hold to be a task's template."""
 
 NULL_SHARE = 0.1
 """More null units than this cost people effort without measuring anything."""
@@ -183,10 +180,9 @@ def _layer_problems(study: Study, track: Track) -> Iterator[str]:
 
 def _template_problems(study: Study) -> Iterator[str]:
     try:
-        resource("hit_templates", study.file.pages.template, TEMPLATE_PAGE)
-    except CrowdImiError:
-        there = ", ".join(sorted(page.parent.name for page in resource("hit_templates").glob(f"*/{TEMPLATE_PAGE}")))
-        yield f"pages.template = {study.file.pages.template!r}: there is no such template; right would be one of: {there}"
+        load_texts(study)
+    except StudyError as error:
+        yield from error.problems
 
 
 def _money_problems(study: Study, tasks: int) -> Iterator[str]:
@@ -259,7 +255,7 @@ def _another_pack(study: Study, plan: Plan) -> bool:
 def _veto_problems(study: Study) -> Iterator[str]:
     try:
         load_vetoes(study)
-        problem = vetoed_but_shown(study, Pack(study.pack)) if study.pack.exists() else None
+        problem = vetoed_but_shown(study, Pack(study.pack), panels_made_anew(study)) if study.pack.exists() else None
     except CrowdImiError as error:
         problem = str(error)
     if problem is not None:

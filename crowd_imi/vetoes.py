@@ -90,21 +90,33 @@ def load_vetoes(study: Study) -> Vetoes:
         raise FactoryError(f"{path}: {where}: {first['msg']}; correct it, or delete the file and veto anew") from None
 
 
-def vetoed_but_shown(study: Study, pack: Pack) -> str | None:
+def vetoed_but_shown(study: Study, pack: Pack, anew: Iterable[str] = ()) -> str | None:
     """That a pack shows what was vetoed after it was rendered, and what to do; None when it doesn't.
+
+    Args:
+        study: whose vetoes.
+        pack: its pack.
+        anew: names of the amendments that made panels anew.
 
     Raises:
         FactoryError: vetoes.toml is damaged.
+        PackError: panels that were made anew are missing or damaged.
     """
-    still = load_vetoes(study).still_shown(pack.manifest)
+    still = load_vetoes(study).still_shown(pack.shown(anew))
     if not still:
         return None
     named = f"{', '.join(still[:3])}{' …' if len(still) > 3 else ''}"
     return f"{study.pack}: it still shows what was vetoed ({named}); run `{command('render', study.folder)}` again and look again"
 
 
-def change_vetoes(
-    study: Study, *, images: Sequence[str] = (), units: Sequence[str] = (), lift: Sequence[str] = (), reason: str = ""
+def change_vetoes(  # noqa: PLR0913 (one per option)
+    study: Study,
+    *,
+    images: Sequence[str] = (),
+    units: Sequence[str] = (),
+    lift: Sequence[str] = (),
+    reason: str = "",
+    voiding: bool = False,
 ) -> Vetoes:
     """Veto images and units of the study's pack, or lift vetoes; all of it or, when one thing is wrong, nothing.
 
@@ -114,15 +126,17 @@ def change_vetoes(
         units: ``model/layer/channel``.
         lift: vetoes to lift: the beginning of an image's SHA-256, an image's name, or a unit.
         reason: why, for all that is vetoed now.
+        voiding: the panels that show it are about to be made anew, so it may be vetoed after publishing too.
 
     Raises:
         FactoryError: something isn't in the pack or among the vetoes, or the study has begun; one line for each.
         PackError: there is no pack.
     """
-    if study.database.exists():
+    if study.database.exists() and not voiding:
         raise FactoryError(
-            f"{study.database}: this study has begun, and answers are about the pack as it is, so nothing can be vetoed any "
-            f"more; begin a new study in another folder (copy study.toml and {vetoes_path(study).name}) and veto there"
+            f"{study.database}: this study has begun, and answers are about the pack as it is, so nothing can be vetoed by "
+            f"itself any more; make the panels that show it anew with `{command('void', study.folder)}`, or begin a new study in "
+            f"another folder (copy study.toml and {vetoes_path(study).name}) and veto there"
         )
     vetoes = load_vetoes(study)
     problems: list[str] = []

@@ -81,6 +81,7 @@ def picture_trial(browser: Browser, link: str, plan: Plan, out: Path) -> None:
         page.goto(link)
     visit = reply.value.json()
     page.get_by_role("button", name="I agree").click()
+    page.get_by_role("button", name="go on").click()
     page.locator("#jspsych-instructions-next").wait_for()
     while page.locator("#jspsych-instructions-next").count():
         page.locator("#jspsych-instructions-next").click()

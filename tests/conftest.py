@@ -29,6 +29,8 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # As browsers do that keep no cookies of another site's frame, in which MTurk shows the pages.
+    "--test-third-party-cookie-phaseout",
 ]
 
 # As the command line does before torch is loaded: threads that spin while they wait starve the other workers.

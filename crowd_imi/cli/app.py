@@ -19,7 +19,8 @@ from crowd_imi import __version__
 from crowd_imi.errors import CrowdImiError
 
 STAGES: tuple[str, ...] = (
-    *("author", "factory", "predict", "design", "pages", "hosting", "publisher", "invitations", "steering", "harvester", "money"),
+    *("author", "factory", "predict", "design", "pages", "hosting", "publisher", "invitations"),
+    *("steering", "amending", "harvester", "money"),
     *("backups", "scoring", "export", "rehearsal", "standin", "demo"),
 )
 """Modules of ``crowd_imi.cli`` with commands, in the order of ``--help``."""

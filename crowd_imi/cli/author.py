@@ -46,7 +46,10 @@ class Begun(Record):
     """What ``init --json`` prints."""
 
     study_toml: Path
-    template: str
+    template: str | None
+    """None when study.toml was there already."""
+    pages: tuple[Path, ...] = ()
+    """Files of the participants' pages that were copied."""
 
 
 def register(app: typer.Typer) -> None:
@@ -56,13 +59,25 @@ def register(app: typer.Typer) -> None:
     def init(
         folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new study's folder; made when missing.")],
         template: Annotated[TemplateName, typer.Option(help="Which file to start from.")] = TemplateName.DEFAULT,
+        with_templates: Annotated[
+            bool,
+            typer.Option(
+                "--with-templates",
+                help="Also copy the pages that participants see, with their texts and styles, to edit them; "
+                "a study that is there already only gets the copy.",
+            ),
+        ] = False,
         json: Json = False,
     ) -> None:
         """Write a commented study.toml to start from."""
         output = Output(json)
+        if with_templates and (folder / "study.toml").exists():
+            output.result(Begun(study_toml=folder / "study.toml", template=None, pages=_copy_pages(folder, output)))
+            return
         toml = begin(folder, template)
+        pages = _copy_pages(folder, output) if with_templates else ()
         output.say(f"wrote {toml}; edit it, then run: {command('check', folder)}")
-        output.result(Begun(study_toml=toml, template=template.value))
+        output.result(Begun(study_toml=toml, template=template.value, pages=pages))
 
     @app.command()
     def check(
@@ -106,6 +121,17 @@ def begin(folder: Path, name: TemplateName) -> Path:
     if not ignore.exists():
         write_atomically(ignore, GITIGNORE.encode())
     return toml
+
+
+def _copy_pages(folder: Path, output: Output) -> tuple[Path, ...]:
+    """The study's own copy of the pages; files that are there already are left as they are."""
+    from crowd_imi.hit_templates import copy_template, own_folder
+    from crowd_imi.study import load_study
+
+    study = load_study(folder)
+    written = copy_template(study)
+    output.say(f"{own_folder(study)}: {len(written)} files copied; a file that you delete again is the one that ships")
+    return written
 
 
 def _tell(output: Output, found: "Readiness") -> None:

@@ -1,6 +1,5 @@
 """``plan``: lay out the tasks and mint the sprites."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
@@ -33,6 +32,9 @@ def register(app: typer.Typer) -> None:
 def _show(output: Output, study: "Study", summary: "PlanSummary") -> None:
     from rich.table import Table
 
+    from crowd_imi.publisher.pay import duration, pay_per_hour
+    from crowd_imi.scoring.power import of_arms
+
     table = Table("arm", "units", "null", "responses", "tasks", "95 % of a unit", box=None, pad_edge=False)
     for arm in summary.arms:
         counts = (arm.units, arm.null_units, arm.responses, arm.tasks)
@@ -49,26 +51,11 @@ def _show(output: Output, study: "Study", summary: "PlanSummary") -> None:
     for platform, cost in summary.costs.items():
         where.setdefault(str(cost), []).append(platform)
     costs = ", ".join(f"{cost} on {' and '.join(platforms)}" for cost, platforms in where.items())
+    output.say(f"pay:     {pay_per_hour(study)} per hour at {duration(study)}")
     output.say(f"cost:    {costs}; when nobody is replaced ({summary.reward} each, and the platform's fee)")
-    for sentence in _expected(study):
+    for sentence in of_arms(study.file):
         output.say(f"expect:  {sentence}")
     if summary.replacements_within_cap >= 0:
         output.say(f"cap:     {summary.cap}, which leaves room for {summary.replacements_within_cap} replacements")
     else:
         output.say(f"cap:     {summary.cap}, which is too low to pay every task once; raise pay.cap")
-
-
-def _expected(study: "Study") -> Iterator[str]:
-    """What the numbers of each kind of arm promise, from simulated studies; nothing for arms that are too small to compare."""
-    from crowd_imi.errors import ScoringError
-    from crowd_imi.scoring.power import expected_precision
-
-    file = study.file
-    for units, responses in dict.fromkeys((arm.units, arm.responses) for arm in file.arms):
-        try:
-            found = expected_precision(
-                units=units, responses=responses, trials=file.tasks.trials, panels=file.panels.batches, seed=file.study.seed
-            )
-        except ScoringError:
-            continue
-        yield f"with {units} units and {responses} responses each: {found.sentence[:1].lower()}{found.sentence[1:]}"

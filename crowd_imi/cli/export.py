@@ -98,10 +98,11 @@ def _preregister(output: Output, study: "Study", to: Path | None) -> None:
     from crowd_imi.design.begun import current_plan
     from crowd_imi.publisher.lock import hold_to_lock
     from crowd_imi.publisher.prereg import preregistration
+    from crowd_imi.scoring.power import of_arms
     from crowd_imi.store import SystemClock
 
     hold_to_lock(study)
-    text = preregistration(study, current_plan(study), SystemClock().now())
+    text = preregistration(study, current_plan(study), SystemClock().now(), list(of_arms(study.file)))
     file = _write(output, (to or study.folder) / "preregistration.md", text)
     output.say(f"{file}: write down your hypotheses, then register it, e.g. on OSF, before you publish")
 

@@ -30,9 +30,13 @@ def _cells(group: Group) -> tuple[str, ...]:
         str(group.units),
         str(group.valid),
         str(group.excluded),
-        f"{share(group.mean)} {interval(group.low, group.high)}".replace(" ", "\N{NO-BREAK SPACE}"),
+        _estimated(group.mean, group.low, group.high),
         share(group.mean_all),
     )
+
+
+def _estimated(value: float | None, low: float | None, high: float | None) -> str:
+    return f"{share(value)} {interval(low, high)}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def table_of_file(groups: Iterable[TableGroup]) -> Table:
@@ -43,8 +47,14 @@ def table_of_file(groups: Iterable[TableGroup]) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("units", "responses", "participants", "mean"):
         table.add_column(column, justify="right", overflow="fold")
+    groups = list(groups)
+    fitted = any(group.crossed is not None for group in groups)
+    if fitted:
+        table.add_column("crossed model", justify="right", overflow="fold")
     for group in groups:
-        mean = f"{share(group.mean)} {interval(group.low, group.high)}".replace(" ", "\N{NO-BREAK SPACE}")
+        cells = [_estimated(group.mean, group.low, group.high)]
+        if fitted:
+            cells.append(_estimated(group.crossed, group.crossed_low, group.crossed_high))
         counts = (group.units, group.responses, group.participants)
-        table.add_row(group.model, group.mode, (group.difficulty or "").replace("_", " "), *map(str, counts), mean)
+        table.add_row(group.model, group.mode, (group.difficulty or "").replace("_", " "), *map(str, counts), *cells)
     return table

@@ -1,6 +1,12 @@
 """``crowd-imi harvest`` and ``crowd-imi status``."""
 
+import signal
+import threading
 import time
+import tomllib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,11 +16,31 @@ from crowd_imi.cli.run_folder import Rehearsal
 
 if TYPE_CHECKING:
     from crowd_imi.harvester import Harvest
+    from crowd_imi.harvester.what_if import WhatIf
+    from crowd_imi.platforms.base import Platform
+    from crowd_imi.platforms.mturk.notifications import NoticeQueue
+    from crowd_imi.store import Store
+    from crowd_imi.study import ExclusionSection, Study
 
 Watch = Annotated[
     bool, typer.Option("--watch", help="Go on until every task has its valid response or is short, and nothing was refused.")
 ]
-Every = Annotated[float, typer.Option(metavar="SECONDS", min=1, help="With --watch: how often.")]
+Every = Annotated[float, typer.Option(metavar="SECONDS", min=1, help="With --watch: how often, give or take a tenth.")]
+Queue = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="CROWD_IMI_EVENTS_QUEUE",
+        help="With --watch: an SQS queue that Mechanical Turk tells what happens; asked between rounds.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show whom other limits (--set) would have excluded; nothing is touched.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="With --dry-run: another limit, e.g. exclusion.min_catch_ratio=0.6."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,45 +49,222 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
 
 
-def harvest(
-    folder: StudyFolder, watch: Watch = False, every: Every = 30.0, rehearsal: Rehearsal = None, as_json: Json = False
+def harvest(  # noqa: PLR0913, PLR0917 (one per option)
+    folder: StudyFolder,
+    watch: Watch = False,
+    every: Every = 30.0,
+    queue: Queue = None,
+    dry_run: DryRun = False,
+    settings: Settings = None,
+    rehearsal: Rehearsal = None,
+    as_json: Json = False,
 ) -> None:
     """Collect what was submitted, check it, pay it, and offer again what doesn't count."""
+    output = Output(as_json)
+    if dry_run and watch:
+        raise typer.BadParameter("--dry-run looks once; leave out --watch")
+    if settings and not dry_run:
+        raise typer.BadParameter("--set is for --dry-run; to harvest by other limits, edit [exclusion] in study.toml")
+    if dry_run:
+        _look(output, folder, rehearsal, settings or [])
+    else:
+        _harvest(output, folder, rehearsal, every if watch else None, queue)
+
+
+def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float | None, queue: str | None) -> None:
     from crowd_imi import harvester
     from crowd_imi.cli.run_folder import open_run
-    from crowd_imi.errors import PlatformError, command
+    from crowd_imi.harvester.collect import Inbox, Known
+    from crowd_imi.harvester.watching import watch
+    from crowd_imi.ledger import lease
     from crowd_imi.publisher.lock import hold_to_lock
     from crowd_imi.store.lab import require_lab_key
+    from crowd_imi.store.money import HARVESTER
     from crowd_imi.study import load_study
 
-    output = Output(as_json)
     study = load_study(folder)
     store, platform = open_run(study, rehearsal)
     require_lab_key(store)
+    _tell_post_hoc(output, study, rehearsal)
     told: set[str] = set()
-    while True:
-        study = load_study(folder)  # the cap and the thresholds may be edited while this runs
-        if rehearsal is None:
-            hold_to_lock(study)
-        try:
-            done = harvester.harvest(study, store, platform)
-        except PlatformError as error:
-            if not watch:
-                raise
-            output.say(f"{time.strftime('%H:%M:%S')}  the platform failed, next try in {every:g} s: {error}")
-        else:
-            if not (watch and done.quiet and not done.refused and not done.complete):
-                output.say(f"{time.strftime('%H:%M:%S')}  {_sentence(done)}")
+    known = Known()
+    inbox = Inbox(study, store, platform, _events_queue(study, store, platform, queue) if every is not None else None)
+    with lease(store, "harvest", study.file.pay.cap_money, name=HARVESTER) as alone, _until_told_to_stop() as stop:
+
+        def take_round(about: Collection[str] | None) -> "Harvest":
+            now = load_study(folder)  # the cap and the thresholds may be edited while this runs
+            if rehearsal is None:
+                hold_to_lock(now)
+            with store.write() as session:
+                alone.renew(session)
+            if about is None:
+                inbox.news()  # what was told until now is looked at by reading everything
+            done = harvester.harvest(now, store, platform, known, about)
+            inbox.looked()
+            return done
+
+        def tell(done: "Harvest") -> None:
+            if every is None or not done.quiet or done.refused or done.complete:
+                _say(output, _sentence(done))
             for refusal in done.refused:
                 output.say(f"          refused: {refusal}")
-            for visit in set(done.to_compensate) - told:
-                again = command("pay", folder, "--visit", visit)
-                output.say(f"          visit {visit} finished here and gave the place back there; pay it with: {again}")
-            told.update(done.to_compensate)
-            if not watch or (done.complete and not done.refused):
-                output.result(done)
-                return
-        time.sleep(every)
+            _tell_to_compensate(output, folder, done, told)
+            _tell_top_up(output, folder, done)
+
+        if every is None:
+            last: Harvest | None = take_round(None)
+            tell(last)  # type: ignore[arg-type]
+        else:
+
+            def tell_failure(error: Exception, wait: float) -> None:
+                _say(output, f"{error}; next try in {wait:.0f} s")
+
+            last = watch(take_round, every, stop, tell, tell_failure, inbox.news)
+            if stop.is_set():
+                _say(output, "stopped as asked; run it again to go on")
+    if last is not None:
+        output.result(last)
+
+
+def _events_queue(study: "Study", store: "Store", platform: "Platform", url: str | None) -> "NoticeQueue | None":
+    """The queue, once Mechanical Turk was told to write to it."""
+    if url is None:
+        return None
+    from crowd_imi.errors import HarvestError
+    from crowd_imi.platforms.mturk import MturkPlatform
+    from crowd_imi.platforms.mturk.notifications import NoticeQueue
+    from crowd_imi.store.postings import postings
+
+    if not isinstance(platform, MturkPlatform):
+        raise HarvestError(f"--queue is for Mechanical Turk; this study is on {platform.name}")
+    queue = NoticeQueue(url, study.file.mturk.profile)
+    with store.read() as session:
+        posted = [posting.platform_id for posting in postings(session) if posting.platform_id is not None]
+    for posting in posted:
+        platform.notify(posting, url)
+    return queue
+
+
+@contextmanager
+def _until_told_to_stop() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; a second one ends the process as usual, which loses nothing either."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _look(output: Output, folder: Path, rehearsal: str | None, settings: Sequence[str]) -> None:
+    from crowd_imi.cli.run_folder import open_run
+    from crowd_imi.harvester.what_if import what_if
+    from crowd_imi.publisher.lock import load_lock
+    from crowd_imi.study import load_study
+
+    study = load_study(folder)
+    limits = _other_limits(study.file.exclusion, settings)
+    store, _ = open_run(study, rehearsal)
+    lock = load_lock(study) if rehearsal is None else None
+    found = what_if(store, limits, None if lock is None else lock.exclusion)
+    if not output.as_json:
+        _show(output, found)
+    output.result(found)
+
+
+def _other_limits(limits: "ExclusionSection", settings: Sequence[str]) -> "ExclusionSection":
+    """The limits with ``--set`` applied; values are written as in study.toml."""
+    from crowd_imi.errors import StudyError
+    from crowd_imi.mistakes import mistakes
+    from crowd_imi.study import ExclusionSection
+
+    content = limits.model_dump(exclude_none=True)
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        section, _, name = key.strip().rpartition(".")
+        if section != "exclusion" or name not in ExclusionSection.model_fields:
+            known = ", ".join(f"exclusion.{field}" for field in ExclusionSection.model_fields)
+            raise typer.BadParameter(f"--set {setting}: only limits can be tried out: {known}")
+        try:
+            content[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            raise typer.BadParameter(f"--set {setting}: write it as in study.toml, e.g. {key}=0.6") from None
+    problems = [f"--set exclusion.{problem}" for problem in mistakes(ExclusionSection, content)]
+    if problems:
+        raise StudyError(*problems)
+    return ExclusionSection.model_validate(content)
+
+
+def _show(output: Output, found: "WhatIf") -> None:
+    from rich.table import Table
+
+    if not found.arms:
+        output.say("nothing was judged yet, so there is nothing to compare")
+        return
+    criteria = Table("criterion", "as judged", "with these limits", "failed", "would fail", box=None, pad_edge=False)
+    for one in found.criteria:
+        before, after = one.limit_before or "not asked", one.limit_after or "not asked"
+        same = "the same" if before == after else after
+        criteria.add_row(one.criterion.replace("_", " "), before, same, str(one.excluded_before), str(one.excluded_after))
+    arms = Table("arm", "judged", "excluded", "would be", "MIS", "would be", "nobody excluded", box=None, pad_edge=False)
+    for arm in found.arms:
+        scores = (arm.mis_before, arm.mis_after, arm.mis_nobody_excluded)
+        said = ("–" if score is None else f"{score:.3f}" for score in scores)
+        arms.add_row(arm.arm, str(arm.judged), str(arm.excluded_before), str(arm.excluded_after), *said)
+    output.say(criteria)
+    output.say("")
+    output.say(arms)
+    for sentence in found.post_hoc:
+        output.say(f"post hoc: {sentence}")
+
+
+def _tell_post_hoc(output: Output, study: "Study", rehearsal: str | None) -> None:
+    from crowd_imi.harvester.what_if import post_hoc
+    from crowd_imi.publisher.lock import load_lock
+
+    lock = load_lock(study) if rehearsal is None else None
+    for sentence in post_hoc(study.file.exclusion, None if lock is None else lock.exclusion):
+        output.say(f"post hoc: {sentence}; reports say so")
+
+
+def _tell_to_compensate(output: Output, folder: Path, done: "Harvest", told: set[str]) -> None:
+    from crowd_imi.errors import command
+
+    for visit in set(done.to_compensate) - told:
+        again = command("pay", folder, "--visit", visit)
+        output.say(f"          visit {visit} finished here and gave the place back there; pay it with: {again}")
+    told.update(done.to_compensate)
+
+
+def _tell_top_up(output: Output, folder: Path, done: "Harvest") -> None:
+    """The proposal, with the list that pays it; nothing is sent."""
+    from crowd_imi.errors import command
+    from crowd_imi.files import write_atomically
+
+    proposal = done.top_up
+    if proposal is None:
+        return
+    path = folder / "top-up.csv"
+    amount = f"{proposal.each.amount // 100}.{proposal.each.amount % 100:02d}"
+    said = "It took longer than we thought: thank you."
+    lines = ["visit,amount,reason", *(f"{visit},{amount},{said}" for visit in proposal.visits)]
+    write_atomically(path, "\n".join([*lines, ""]).encode())
+    output.say(
+        f"          the median submission is paid {proposal.per_hour} an hour, and {proposal.floor} is the least: no more places "
+        f"are offered until {len(proposal.visits)} people are paid {proposal.each} each: {command('pay', folder, '--from', path)}"
+    )
+
+
+def _say(output: Output, text: str) -> None:
+    output.say(f"{time.strftime('%H:%M:%S')}  {text}")
 
 
 def status(folder: StudyFolder, rehearsal: Rehearsal = None, as_json: Json = False) -> None:
@@ -85,6 +288,7 @@ def _sentence(done: "Harvest") -> str:
         "excluded": done.excluded,
         "surplus": done.surplus,
         "paid": done.paid,
+        "bonuses by rule": done.bonuses,
         "offered again": done.replaced,
         "returned": done.returned,
         "timed out": done.timed_out,

@@ -1,5 +1,6 @@
 """``ledger``, ``pay`` and ``reject``: money by hand."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,9 +9,13 @@ from crowd_imi.cli.output import Json, Output, StudyFolder, Yes
 from crowd_imi.records import Money, Record
 
 if TYPE_CHECKING:
-    from crowd_imi.harvester.money import Entry, Ledger
+    from crowd_imi.harvester.both_books import Entry, Ledger
+    from crowd_imi.platforms.base import Platform
+    from crowd_imi.store import Store
+    from crowd_imi.study import Study
 
-Visit = Annotated[str, typer.Option(metavar="ID", help="The visit, as `crowd-imi export` names it.")]
+Visit = Annotated[str | None, typer.Option(metavar="ID", help="The visit, as `crowd-imi export` names it.")]
+Stray = Annotated[str | None, typer.Option(metavar="NAME", help="Somebody who handed in without a visit here; see `ledger`.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="What the participant reads.")]
 
 
@@ -20,6 +25,16 @@ class Paid(Record):
     visit: str
     money: Money
     outcome: str
+
+
+class ListPaid(Record):
+    """What ``pay --from --json`` prints."""
+
+    bonuses: int
+    """Paid now."""
+    paid_before: int
+    money: Money
+    fees: Money
 
 
 class Decided(Record):
@@ -39,7 +54,7 @@ def register(app: typer.Typer) -> None:
 def ledger(folder: StudyFolder, as_json: Json = False) -> None:
     """The books: what was paid and promised, next to what the platform says, with differences marked."""
     from crowd_imi.cli.run_folder import open_run
-    from crowd_imi.harvester.money import ledger as read
+    from crowd_imi.harvester.both_books import ledger as read
     from crowd_imi.study import load_study
 
     output = Output(as_json)
@@ -51,7 +66,14 @@ def ledger(folder: StudyFolder, as_json: Json = False) -> None:
 
 def pay(  # noqa: PLR0913, PLR0917 (one per option)
     folder: StudyFolder,
-    visit: Annotated[str | None, typer.Option(metavar="ID", help="The visit, as `crowd-imi export` names it.")] = None,
+    visit: Visit = None,
+    from_list: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="CSV", help="A list of bonuses, with the columns visit (or submission), amount (1.50) and reason."
+        ),
+    ] = None,
+    stray: Stray = None,
     amount: Annotated[
         int | None, typer.Option(min=1, metavar="CENTS", help="In minor units; the reward where not given.")
     ] = None,
@@ -64,42 +86,98 @@ def pay(  # noqa: PLR0913, PLR0917 (one per option)
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Pay a bonus, or compensate somebody who couldn't hand in; never twice."""
+    """Pay a bonus or a list of them, or compensate somebody who couldn't hand in; never twice.
+
+    With --visit: one bonus. With --from: all bonuses of a list, each line once, however often the list is given. With --stray:
+    the reward of somebody who handed in on the platform without a visit here. With --arrived or --not-arrived: what became of
+    an open bonus, and of all that were sent with it.
+    """
     from crowd_imi.cli.run_folder import open_run
-    from crowd_imi.errors import HarvestError
-    from crowd_imi.harvester.money import Compensation
-    from crowd_imi.harvester.money import pay as pay_once
     from crowd_imi.ledger import decide, lease
     from crowd_imi.publisher.lock import hold_to_lock
     from crowd_imi.study import load_study
 
-    if sum(option is not None for option in (visit, arrived, not_arrived)) != 1:
-        raise typer.BadParameter("give one of --visit, --arrived and --not-arrived")
+    if sum(option is not None for option in (visit, from_list, stray, arrived, not_arrived)) != 1:
+        raise typer.BadParameter("give one of --visit, --from, --stray, --arrived and --not-arrived")
     output = Output(as_json)
     study = load_study(folder)
     hold_to_lock(study)
     store, platform = open_run(study, None)
-    if visit is None:
+    if from_list is not None:
+        _pay_list(output, study, store, platform, from_list, yes)
+    elif stray is not None:
+        _pay_stray(output, study, store, platform, stray, yes)
+    elif visit is not None:
+        money = Money(amount=study.file.pay.reward if amount is None else amount, currency=study.file.pay.currency)
+        _pay_visit(output, study, store, platform, yes, visit, money, name, reason)
+    else:
         with lease(store, "pay", study.file.pay.cap_money) as held:
             decided = decide(held, arrived or not_arrived or "", arrived=arrived is not None)
         output.say(f"{decided.operation} {decided.subject}: {decided.outcome}")
         output.result(Decided(subject=decided.subject, state=decided.state))
-        return
-    money = Money(amount=study.file.pay.reward if amount is None else amount, currency=study.file.pay.currency)
-    if not yes:
-        if as_json:
-            raise HarvestError("this spends money: say --yes together with --json")
-        typer.confirm(f"Pay {money} and the fee to visit {visit} on {platform.name}?", abort=True, err=True)
+
+
+def _pay_visit(  # noqa: PLR0913, PLR0917 (who, and what)
+    output: Output,
+    study: "Study",
+    store: "Store",
+    platform: "Platform",
+    yes: bool,
+    visit: str,
+    money: Money,
+    name: str,
+    reason: str,
+) -> None:
+    from crowd_imi.harvester.money import Compensation
+    from crowd_imi.harvester.money import pay as pay_once
+
+    _ask(output, yes, f"Pay {money} and the fee to visit {visit} on {platform.name}?")
     outcome = pay_once(study, store, platform, Compensation(visit, money, name, reason))
     output.say(f"{money} to visit {visit}: {outcome}")
     output.result(Paid(visit=visit, money=money, outcome=outcome))
 
 
-def reject(folder: StudyFolder, visit: Visit, reason: Reason, yes: Yes = False, as_json: Json = False) -> None:
+def _pay_list(  # noqa: PLR0913, PLR0917 (whose, and what)
+    output: Output, study: "Study", store: "Store", platform: "Platform", path: Path, yes: bool
+) -> None:
+    from crowd_imi.harvester.bonus_list import pay_out, plan_payout
+
+    payout = plan_payout(study, store, platform, path)
+    before = f" ({payout.paid_before} more of the list are paid already)" if payout.paid_before else ""
+    if payout.bonuses:
+        total = Money(amount=payout.money.amount + payout.fees.amount, currency=payout.money.currency)
+        output.say(f"{_counted(len(payout.bonuses))}: {payout.money} and fees of {payout.fees}, together {total}{before}")
+        _ask(output, yes, f"Pay on {platform.name}?")
+        pay_out(study, store, platform, payout, output.track)
+        output.say(f"paid {_counted(len(payout.bonuses))}")
+    else:
+        output.say(f"{path}: paid already ({_counted(payout.paid_before)})")
+    output.result(ListPaid(bonuses=len(payout.bonuses), paid_before=payout.paid_before, money=payout.money, fees=payout.fees))
+
+
+def _counted(bonuses: int) -> str:
+    return "1 bonus" if bonuses == 1 else f"{bonuses} bonuses"
+
+
+def _pay_stray(  # noqa: PLR0913, PLR0917 (whose, and what)
+    output: Output, study: "Study", store: "Store", platform: "Platform", stray: str, yes: bool
+) -> None:
+    from crowd_imi.harvester.strays import pay_stray
+
+    money = study.file.pay.reward_money
+    _ask(output, yes, f"Pay the reward of {money} and the fee to {stray}, who has no visit here, on {platform.name}?")
+    outcome = pay_stray(study, store, platform, stray)
+    output.say(f"{money} to {stray}: {outcome}")
+    output.result(Paid(visit=stray, money=money, outcome=outcome))
+
+
+def reject(  # noqa: PLR0913, PLR0917 (one per option)
+    folder: StudyFolder, reason: Reason, visit: Visit = None, stray: Stray = None, yes: Yes = False, as_json: Json = False
+) -> None:
     """Refuse one participant's reward. Who fails the criteria is excluded and paid; this is for fraud alone."""
     from crowd_imi.cli.run_folder import open_run
-    from crowd_imi.errors import HarvestError
     from crowd_imi.harvester.money import reject as refuse
+    from crowd_imi.harvester.strays import reject_stray
     from crowd_imi.publisher.lock import hold_to_lock
     from crowd_imi.study import load_study
 
@@ -107,15 +185,27 @@ def reject(folder: StudyFolder, visit: Visit, reason: Reason, yes: Yes = False, 
     study = load_study(folder)
     hold_to_lock(study)
     store, platform = open_run(study, None)
-    if not yes:
-        if as_json:
-            raise HarvestError("a rejection harms a person: say --yes together with --json")
-        typer.confirm(
-            f"Reject visit {visit} on {platform.name}? It isn't paid, and counts against the person.", abort=True, err=True
-        )
-    refuse(study, store, platform, visit, reason)
-    output.say(f"visit {visit} is rejected")
-    output.result(Decided(subject=visit, state="rejected"))
+    whom = visit or stray
+    if whom is None or (visit and stray):
+        raise typer.BadParameter("give one of --visit and --stray")
+    question = f"Reject {whom} on {platform.name}? It isn't paid, and counts against the person."
+    _ask(output, yes, question, "a rejection harms a person")
+    if visit is not None:
+        refuse(study, store, platform, visit, reason)
+    else:
+        reject_stray(study, store, platform, whom, reason)
+    output.say(f"{'visit ' if visit else ''}{whom} is rejected")
+    output.result(Decided(subject=whom, state="rejected"))
+
+
+def _ask(output: Output, yes: bool, question: str, why: str = "this spends money") -> None:
+    from crowd_imi.errors import HarvestError
+
+    if yes:
+        return
+    if output.as_json:
+        raise HarvestError(f"{why}: say --yes together with --json")
+    typer.confirm(question, abort=True, err=True)
 
 
 def _show(output: Output, books: "Ledger") -> None:

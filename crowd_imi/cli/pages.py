@@ -1,4 +1,4 @@
-"""``serve`` and ``preview``: the task pages."""
+"""``serve`` and ``preview``: the task pages; ``dashboard``: how it goes."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from crowd_imi.cli.output import Json, Output, StudyFolder
 from crowd_imi.cli.run_folder import Rehearsal
 from crowd_imi.errors import StoreError, command
 from crowd_imi.files import write_atomically
-from crowd_imi.records import Serving
+from crowd_imi.records import Record, Serving
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -32,10 +32,18 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 LOOPBACK = "127.0.0.1"
 
 
+class Watching(Record):
+    """What ``dashboard --json`` prints once it listens."""
+
+    dashboard: str
+    pid: int
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(serve)
     app.command()(preview)
+    app.command()(dashboard)
 
 
 def serve(  # noqa: PLR0913, PLR0917 (one per option)
@@ -99,6 +107,40 @@ def preview(  # noqa: PLR0913, PLR0917 (one per option)
     link = f"{pages.address}/preview?token={token}"
     serving = Serving(pages=pages.address, places=None, link=link, pid=os.getpid())
     _serve((pages,), workers, run_folder, serving, Output(json))
+
+
+def dashboard(
+    study: StudyFolder,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on; any but this machine's own takes a password in CROWD_IMI_DASHBOARD_PASSWORD."),
+    ] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the dashboard; 0 lets the system choose.")] = 8002,
+    rehearsal: Rehearsal = None,
+    json: Json = False,
+) -> None:
+    """Watch how the study goes in a browser: progress, exclusions, drop-out, times, money, problems. It changes nothing."""
+    from crowd_imi.cli.run_folder import run_folder
+    from crowd_imi.pages.dashboard import create_app, require_password
+    from crowd_imi.pages.server import Site, listen, serve_sites
+    from crowd_imi.store.engine import database_urls
+    from crowd_imi.store.read_only import ReadOnlyStore
+    from crowd_imi.study import load_study
+
+    password = os.environ.get("CROWD_IMI_DASHBOARD_PASSWORD")
+    require_password(host, password)
+    loaded = load_study(study)
+    url, _ = database_urls(run_folder(loaded, rehearsal))
+    ReadOnlyStore.look(url).close()
+    site = Site(lambda: create_app(loaded, ReadOnlyStore.look(url), password), listen(host, port))
+    output, watching = Output(json), Watching(dashboard=site.address, pid=os.getpid())
+
+    def ready() -> None:
+        output.say(f"dashboard: {watching.dashboard}{'' if password is None else ' (user: dashboard)'}")
+        output.say("stop with Ctrl-C")
+        output.result(watching)
+
+    serve_sites((site,), 1, ready)
 
 
 def _other_ports(pages: str, arrival_urls: Iterable[str]) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """``predict``: what a machine makes of the panels, before any money is spent."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from crowd_imi.cli.output import Json, Output, StudyFolder
+from crowd_imi.cli.run_folder import Rehearsal
 from crowd_imi.records import Record
 
 if TYPE_CHECKING:
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from crowd_imi.scoring.machine import PredictedGroup
+    from crowd_imi.pack import Pack
+    from crowd_imi.scoring.agreement import Machine
+    from crowd_imi.scoring.machine import PredictedGroup, Predictions
+    from crowd_imi.study import Study
 
 DEFAULT = "timm:vit_small_patch16_224.dino"
 
@@ -39,6 +44,10 @@ class Predicted(Record):
     panels_csv: Path
     groups: tuple[dict[str, Any], ...]
     """Each as ``scoring.machine.PredictedGroup``."""
+    alpha: dict[str, Any] | None
+    """α fitted to people's answers, as ``scoring.alpha.Alpha``; null before there are any."""
+    agreement: tuple[dict[str, Any], ...]
+    """Each as ``scoring.agreement.Agreement``."""
     caution: str
     """What these figures must not be used for."""
 
@@ -48,14 +57,18 @@ def register(app: typer.Typer) -> None:
     app.command()(predict)
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917 - one parameter per option
     study: StudyFolder,
     similarity: SimilarityName = DEFAULT,
     checkpoint: Checkpoint = None,
     classes: Classes = None,
+    rehearsal: Rehearsal = None,
     as_json: Json = False,
 ) -> None:
-    """How often a perceptual similarity finds the right query, before any money is spent: report/predictions.csv."""
+    """How often a perceptual similarity finds the right query, before any money is spent: report/predictions.csv.
+
+    Once there are answers, also how strongly it has to be taken to answer as people do (α), and how far it agrees with them.
+    """
     from crowd_imi.pack import Pack
     from crowd_imi.scoring import machine
     from crowd_imi.study import load_study
@@ -70,6 +83,9 @@ def predict(
     predictions = machine.predict(loaded, pack, timm_extractor(similarity, checkpoint, classes), output.track)
     units, panels = machine.write(predictions, loaded.folder / "report")
     output.say(_table(predictions.groups, predictions.similarity))
+    held = _against_people(loaded, pack, predictions, rehearsal)
+    if held:
+        output.say("\n" + "\n".join([held.sentence, *(one.sentence for one in held.agreements)]))
     output.say(f"\n{machine.SELECTED}\n\nunits:  {units}\npanels: {panels}")
     output.result(
         Predicted(
@@ -79,9 +95,35 @@ def predict(
             predictions_csv=units,
             panels_csv=panels,
             groups=tuple(group.model_dump() for group in predictions.groups),
+            alpha=asdict(held.alpha) if held and held.alpha else None,
+            agreement=tuple(one.model_dump() for one in held.agreements) if held else (),
             caution=machine.SELECTED,
         )
     )
+
+
+def _against_people(study: "Study", pack: "Pack", predictions: "Predictions", rehearsal: str | None) -> "Machine | None":
+    """The predictions held against the answers that there are; None before there are any to these panels."""
+    from crowd_imi.cli.run_folder import run_folder
+    from crowd_imi.errors import ScoringError
+    from crowd_imi.scoring import score
+    from crowd_imi.scoring.agreement import machine_against_people
+    from crowd_imi.scoring.reliability import reliabilities
+    from crowd_imi.store import Store
+    from crowd_imi.store.engine import database_urls
+
+    folder = run_folder(study, rehearsal)
+    if rehearsal is None and not (folder / "study.db").exists():
+        return None
+    store = Store.open(*database_urls(folder))
+    if store.about("pack_sha256") != pack.digest:
+        return None
+    try:
+        scores = score(study, store)
+    except ScoringError:  # nobody has been judged yet
+        return None
+    reliable = reliabilities(scores, study.file.study.seed)
+    return machine_against_people(scores, predictions.similarity, predictions.panels, reliable, study.file.study.seed)
 
 
 def _table(groups: "Iterable[PredictedGroup]", similarity: str) -> "Table":

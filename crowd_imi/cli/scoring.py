@@ -78,11 +78,9 @@ def register(app: typer.Typer) -> None:
 
         output = Output(json)
         if from_file is not None:
-            if study is not None or rehearsal is not None or crossed:
-                raise typer.BadParameter(
-                    "--from FILE scores a table alone; leave STUDY, --rehearsal and --crossed out, or leave --from out"
-                )
-            _score_file(output, from_file)
+            if study is not None or rehearsal is not None:
+                raise typer.BadParameter("--from FILE scores a table alone; leave STUDY and --rehearsal out, or leave --from out")
+            _score_file(output, from_file, crossed)
             return
         if study is None:
             raise typer.BadParameter("name a STUDY, or a table with --from FILE")
@@ -123,11 +121,11 @@ def register(app: typer.Typer) -> None:
         output.result(Reported(report=page, units_csv=units, models_csv=models))
 
 
-def _score_file(output: Output, path: Path) -> None:
+def _score_file(output: Output, path: Path, crossed: bool) -> None:
     from crowd_imi.cli.group_table import table_of_file
     from crowd_imi.scoring.imi_scores import score_file
 
-    scores = score_file(path)
+    scores = score_file(path, crossed=crossed, track=output.track)
     output.say(table_of_file(scores.groups))
     output.say("")
     for remark in scores.remarks:

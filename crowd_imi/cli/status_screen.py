@@ -6,7 +6,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from crowd_imi.harvester import ArmStatus, Status
+from crowd_imi.harvester import ArmAttrition, ArmStatus, Status
 
 _PARTS = {"valid": "green", "submitted": "cyan", "under_way": "blue", "short": "red", "open": "bright_black"}
 """Where a task can be → its colour, in the order of the bar."""
@@ -17,6 +17,10 @@ _HEADINGS = {"submitted": "waiting", "under_way": "at it", "open": "open", "shor
 def screen(status: Status, rehearsal: str | None) -> RenderableType:
     """Everything in one screen: tasks by arm, people, money, and what needs a look."""
     parts: list[RenderableType] = [_head(status, rehearsal), Padding(_arms(status), (1, 0)), _facts(status)]
+    if any(arm.came for arm in status.attrition):
+        parts.append(Padding(_attrition(status), (1, 0, 0, 0)))
+    if status.next:
+        parts += [Text("\nNext", style="bold"), *(Text(f"  • {step}") for step in status.next)]
     looks = _looks(status)
     if looks:
         parts += [Text("\nNeeds a look", style="bold yellow"), *(Text(f"  • {look}") for look in looks)]
@@ -43,10 +47,23 @@ def _arms(status: Status) -> Table:
     table.add_column(Text("valid", style=_PARTS["valid"]), justify="right", no_wrap=True)
     for name, heading in _HEADINGS.items():
         table.add_column(Text(heading, style=_PARTS.get(name, "yellow")), justify="right", no_wrap=True)
-    for arm in (*status.arms, *([_sum(status)] if len(status.arms) > 1 else [])):
+    pilot = [] if status.pilot is None else [status.pilot]
+    for arm in (*status.arms, *([_sum(status)] if len(status.arms) > 1 else []), *pilot):
         valid = Text.assemble((str(arm.valid), "green"), f"/{arm.tasks}")
         counts = [_count(getattr(arm, name), _PARTS.get(name, "yellow")) for name in _HEADINGS]
         table.add_row(arm.arm, _Bar(arm), valid, *counts)
+    return table
+
+
+def _attrition(status: Status) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    names = [name for name in ArmAttrition.model_fields if name != "arm"]
+    table.add_column("who left", no_wrap=True)
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    everybody = ArmAttrition(arm="all", **{name: sum(getattr(arm, name) for arm in status.attrition) for name in names})
+    for arm in (*status.attrition, *([everybody] if len(status.attrition) > 1 else [])):
+        table.add_row(arm.arm, *(_count(getattr(arm, name), "default") for name in names))
     return table
 
 
@@ -83,7 +100,8 @@ def _facts(status: Status) -> Table:
     table.add_column(style="bold")
     table.add_column()
     table.add_row("places", f"{status.places} offered, {status.places_free} free")
-    table.add_row("money", f"{status.spent} paid, {status.committed} committed, cap {status.cap}")
+    table.add_row("units", _units(status))
+    table.add_row("money", f"{status.spent} paid, {status.committed} committed, {status.left_over} left of {status.cap}")
     if status.left:
         table.add_row("left", ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in status.left.items()))
     if status.excluded_by:
@@ -94,6 +112,17 @@ def _facts(status: Status) -> Table:
     return table
 
 
+def _units(status: Status) -> str:
+    """How many units have all responses, and the one that is furthest behind."""
+    done = sum(unit.valid == unit.wanted for unit in status.units)
+    text = f"{done} of {len(status.units)} have all their valid responses"
+    behind = min(status.units, key=lambda unit: unit.valid / max(1, unit.wanted), default=None)
+    if behind is not None and behind.valid < behind.wanted:
+        text += f"; fewest: {behind.valid} of {behind.wanted}, {behind.unit}"
+    short = [unit for unit in status.units if unit.short]
+    return text + (f"; {len(short)} stay short" if short else "")
+
+
 def _looks(status: Status) -> list[str]:
     looks = [
         f"{d.visits} {'visits are' if d.visits > 1 else 'visit is'} {d.here.replace('_', ' ')} and {d.payment} here, "
@@ -102,6 +131,11 @@ def _looks(status: Status) -> list[str]:
     ]
     if status.held.amount:
         looks.append(f"{status.held} is owed beyond the cap and waits for a higher pay.cap")
+    if status.top_up is not None:
+        looks.append(
+            f"the median submission is paid {status.top_up.per_hour} an hour, below {status.top_up.floor}: no more places are "
+            f"offered until {len(status.top_up.visits)} people are paid {status.top_up.each} each; harvest says how"
+        )
     if status.strays:
         looks.append(f"{status.strays} on {status.platform} took a place without coming in here (or were turned away)")
     return looks + list(status.remarks)

@@ -1,5 +1,7 @@
 """Did the participant look at the pictures?"""
 
+from itertools import groupby
+
 from crowd_imi.criteria.submission import Check, Submission
 
 
@@ -46,4 +48,42 @@ def row_choices(submission: Submission, *, at_least: int) -> Check:
         passed=None if fewer is None else fewer >= at_least,
         measured=fewer,
         limit=f"each row chosen at least {at_least} times",
+    )
+
+
+def button_runs(submission: Submission, *, at_most: int) -> Check:
+    """The most trials in a row, catch trials among them, that were answered with one of the six buttons.
+
+    Args:
+        submission: the participant's work.
+        at_most: longest run that passes; inclusive.
+
+    Returns:
+        Nothing measured when there is no answer.
+    """
+    runs = (len(list(run)) for _, run in groupby((answer.row, answer.confidence) for answer in submission.answers))
+    longest = max(runs, default=None)
+    return Check(
+        criterion="button_runs",
+        passed=None if longest is None else longest <= at_most,
+        measured=longest,
+        limit=f"the same button at most {at_most} times in a row",
+    )
+
+
+def main_accuracy(submission: Submission) -> Check:
+    """Share of main trials on real units that were answered correctly: reported, and never failed.
+
+    Args:
+        submission: the participant's work.
+
+    Returns:
+        Nothing measured when there is no such answer.
+    """
+    correct = [answer.correct for answer in submission.judged_answers]
+    return Check(
+        criterion="main_accuracy",
+        passed=None,
+        measured=sum(correct) / len(correct) if correct else None,
+        limit="reported only: it is the outcome, so nobody is excluded by it",
     )

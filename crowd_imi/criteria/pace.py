@@ -1,4 +1,4 @@
-"""Did the participant take the time that it takes, and not far more? All by the server's clock."""
+"""Did the participant take the time that it takes, and not far more? By the server's clock, single trials by the browser's."""
 
 from crowd_imi.criteria.submission import Check, Submission
 
@@ -52,6 +52,28 @@ def instruction_time(submission: Submission, *, at_least: float) -> Check:
         measured=seconds,
         limit=f"at least {at_least:g} s on the instructions",
         clock="server",
+    )
+
+
+def reaction_times(submission: Submission, *, at_least: float, but: int) -> Check:
+    """How many trials were answered faster than anybody can look at the pictures, by the browser's clock.
+
+    Args:
+        submission: the participant's work.
+        at_least: milliseconds from the painted frame to the click that aren't too fast; inclusive.
+        but: most trials that may be faster; inclusive.
+
+    Returns:
+        Nothing measured when there is no answer.
+    """
+    times = [answer.rt_ms for answer in submission.answers if answer.rt_ms is not None]
+    fast = sum(time < at_least for time in times) if times else None
+    return Check(
+        criterion="reaction_times",
+        passed=None if fast is None else fast <= but,
+        measured=fast,
+        limit=f"at most {but} trials answered in less than {at_least:g} ms",
+        clock="browser",
     )
 
 

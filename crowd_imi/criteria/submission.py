@@ -5,7 +5,18 @@ from typing import Literal
 
 from crowd_imi.records import Record, TrialKind
 
-Criterion = Literal["catch_trials", "total_time", "instruction_time", "row_choices", "practice_blocks"]
+Criterion = Literal[
+    "catch_trials",
+    "total_time",
+    "instruction_time",
+    "row_choices",
+    "practice_blocks",
+    "reaction_times",
+    "button_runs",
+    "time_away",
+    "tile_size",
+    "main_accuracy",
+]
 
 Row = Literal["upper", "lower"]
 
@@ -37,6 +48,22 @@ class SubmittedAnswer:
     """Server: when it was stored."""
     saving_ms: float | None = None
     """Browser: how long the answer before it took to be stored."""
+    confidence: int = 2
+    """1 to 3; with the row, which of the six buttons was pressed."""
+    rt_ms: float | None = None
+    """Browser: from the painted frame to the click."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the browser reported of itself at a moment."""
+
+    kind: str
+    """blur, hidden, focus, visible, resize …; ``start`` for what it said before the first trial."""
+    at: int
+    """Server: when the report came."""
+    tile_px: float | None
+    """Browser: CSS pixels on a side of one picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +80,8 @@ class Submission:
     instructed_at: int | None = None
     practised_at: int | None = None
     submitted_at: int | None = None
+    looks: tuple[Look, ...] = ()
+    """In the order in which they came."""
 
     @property
     def judged_answers(self) -> tuple[SubmittedAnswer, ...]:

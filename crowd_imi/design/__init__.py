@@ -11,6 +11,7 @@
     avif_grid  many small AVIF images as one
     encoding   a task's sprites as AVIF: every tile at its own quality, all files of one size
     minting    sprite files: made once, kept, removed when stale
+    amended    tasks that come after the plan: of a pilot, of an extension, in the place of bad ones
     begun      the plan that a study began with, which its store remembers
     plan       all of it, written down
     summary    what a plan asks for in people and money

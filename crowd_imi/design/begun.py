@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from crowd_imi.errors import DesignError, command
-from crowd_imi.plan import Plan, load_plan
+from crowd_imi.plan import Amendment, Plan, load_plan
 from crowd_imi.store import Store
 from crowd_imi.store.engine import database_urls
 from crowd_imi.store.tables import Task, Trial
+from crowd_imi.store.tasks import added_sprites, amendments
 from crowd_imi.study import Study
 
 Row = tuple[str, int, str, str, int, dict[str, object], str]
@@ -44,6 +45,24 @@ def hold_to_begun(study: Study, plan: Plan) -> None:
         f"{differences}. Put back what has changed (`{command('check', study.folder)}` names every key of study.toml that was "
         "edited, study.lock the versions), or begin a new study in another folder"
     )
+
+
+def begun_amendments(study: Study) -> tuple[Amendment, ...]:
+    """What came after the plan of a study that has begun; nothing before it has."""
+    with _begun(study) as store:
+        if store is None:
+            return ()
+        with store.read() as session:
+            return amendments(session)
+
+
+def added_names(study: Study, plan: Plan) -> frozenset[str]:
+    """Sprites that came after the plan."""
+    with _begun(study) as store:
+        if store is None:
+            return frozenset()
+        with store.read() as session:
+            return added_sprites(session, plan.sprites)
 
 
 @contextmanager
@@ -83,9 +102,13 @@ def _tasks(rows: list[Row]) -> Counter[str]:
 
 def _stored(store: Store) -> list[Row]:
     columns = (Task.arm, Task.number, Trial.kind, Trial.unit, Trial.batch, Trial.tiles, Trial.sprite)
-    query = select(*columns).join(Trial, Trial.task_id == Task.id).order_by(Task.id, Trial.position)
     with store.read() as session:
-        return [(*row,) for row in session.execute(query)]
+        begun = amendments(session)
+    query = select(*columns).join(Trial, Trial.task_id == Task.id).order_by(Task.id, Trial.position)
+    added = sum(sum(amendment.tasks.values()) for amendment in begun)
+    with store.read() as session:
+        count = session.scalar(select(func.count()).select_from(Task)) or 0
+        return [(*row,) for row in session.execute(query.where(Task.id <= count - added))]
 
 
 def _rows(plan: Plan) -> Iterator[Row]:

@@ -17,6 +17,8 @@ from crowd_imi.records import REFERENCES, Condition, Exemplar, Panel, SidePair
 MainPanels = Mapping[str, Panel]
 """A task's main trials: unit key → the panel that it is shown with."""
 ToPicture = Callable[[Exemplar], Picture]
+CatchKey = tuple[str, str, str]
+"""What makes a catch trial another one: its unit, and SHA-256 of what its min and its max query show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class _Option:
     """Whose references are shown."""
     sources: SidePair[Exemplar]
     """What the queries show."""
+
+    @property
+    def key(self) -> CatchKey:
+        return self.unit, self.sources.min.image, self.sources.max.image
 
 
 class CatchMaker:
@@ -68,6 +74,10 @@ class CatchMaker:
         # A panel's second use, or a pair of photographs with a smaller margin, comes after all the first ones.
         self._left = [options[index] for options in rounds for index in rng.permutation(len(options))]
         self.made = 0
+
+    def leave_out(self, used: frozenset[CatchKey]) -> None:
+        """Don't make those that earlier tasks show."""
+        self._left = [option for option in self._left if option.key not in used]
 
     def take(self, count: int, main: MainPanels) -> tuple[CatchTrial, ...]:
         """The catch trials of one task, preferably of units that the task doesn't show already.

@@ -1,12 +1,13 @@
 """A task's trials in their order, and each trial's twenty tiles in theirs."""
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
-from crowd_imi.design.catch import CatchMaker, ToPicture
+from crowd_imi.design.catch import CatchKey, CatchMaker
 from crowd_imi.design.pictures import Picture
 from crowd_imi.design.tasks import draw_tasks, take_turns
 from crowd_imi.errors import DesignError
@@ -31,6 +32,8 @@ class LaidOutTrial:
     pictures: tuple[Picture, ...]
     """The twenty tiles, row by row."""
     tiles: Tiles
+    revision: int = 1
+    """Of the unit's panels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class LaidOutTask:
     arm: str
     number: int
     trials: tuple[LaidOutTrial, ...]
+    label: Literal["main", "pilot"] = "main"
 
 
 def lay_out(study: StudyFile, arm: ArmSection, pack: Pack) -> Iterator[LaidOutTask]:
@@ -48,26 +52,71 @@ def lay_out(study: StudyFile, arm: ArmSection, pack: Pack) -> Iterator[LaidOutTa
     Raises:
         DesignError: the pack doesn't hold this arm as study.toml asks for it, or can't fill its tasks.
     """
-    units = _usable_units(pack.manifest.arm(arm.id), arm)
+    units = usable_units(pack.manifest.arm(arm.id), arm)
     seed = study.study.seed
     null = [unit.unit.null for unit in units]
     tasks = draw_tasks(len(units), arm.responses, study.tasks.trials, generator(seed, "tasks", arm.id), null)
     turns = take_turns(tasks, [len(unit.panels) for unit in units], generator(seed, "turns", arm.id))
-
-    def picture(exemplar: Exemplar) -> Picture:
-        return Picture(pack.image(exemplar.image), exemplar.image)
-
-    catch = CatchMaker(arm.condition, units, picture, study.panels.image_size, generator(seed, "catch", arm.id))
-    order, places = generator(seed, "order", arm.id), generator(seed, "tiles", arm.id)
+    composer = Composer(study, arm, pack, Material(units))
     for number, (row, turn) in enumerate(zip(tasks, turns, strict=True), 1):
         main = {units[u].unit.key: units[u].panels[p] for u, p in zip(row, turn, strict=True)}
-        trials = [_main_trial(key, panel, picture, places) for key, panel in main.items()]
         try:
-            made = catch.take(study.tasks.catch, main)
+            trials = composer.trials(main)
         except DesignError as error:
             raise DesignError(f"arm {arm.id}, task {number} of {len(tasks)}: {error}") from None
-        trials += [LaidOutTrial("catch", c.unit, CATCH_BATCH, *arrange(c.references, c.queries, places)) for c in made]
-        yield LaidOutTask(arm.id, number, tuple(trials[index] for index in order.permutation(len(trials))))
+        yield LaidOutTask(arm.id, number, trials)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What an arm's tasks are put together from."""
+
+    units: Sequence[UnitPanels]
+    purpose: tuple[str, ...] = ()
+    """What chance is for, beside the arm: nothing for the plan, the amendment's name after it."""
+    used: frozenset[CatchKey] = frozenset()
+    """Catch trials of earlier tasks, which aren't shown again."""
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    """Unit → revision of its panels, where it isn't the first."""
+
+
+class Composer:
+    """Puts an arm's tasks together from panels and catch trials, trial by trial and tile by tile in random order."""
+
+    def __init__(self, study: StudyFile, arm: ArmSection, pack: Pack, material: Material) -> None:
+        self._study, self._pack = study, pack
+        self._revisions = material.revisions
+        seed, purpose = study.study.seed, material.purpose
+        rng = generator(seed, "catch", arm.id, *purpose)
+        self._catch = CatchMaker(arm.condition, material.units, self._picture, study.panels.image_size, rng)
+        self._catch.leave_out(material.used)
+        self._order, self._places = generator(seed, "order", arm.id, *purpose), generator(seed, "tiles", arm.id, *purpose)
+
+    def trials(self, main: Mapping[str, Panel]) -> tuple[LaidOutTrial, ...]:
+        """A task's trials; ``main`` says which units it asks about, with which of their panels.
+
+        Raises:
+            DesignError: there aren't enough different catch trials.
+        """
+        trials = [self._main_trial(key, panel) for key, panel in main.items()]
+        made = self._catch.take(self._study.tasks.catch, main)
+        trials += [
+            LaidOutTrial("catch", c.unit, CATCH_BATCH, *arrange(c.references, c.queries, self._places), self._revision(c.unit))
+            for c in made
+        ]
+        return tuple(trials[index] for index in self._order.permutation(len(trials)))
+
+    def _main_trial(self, unit: str, panel: Panel) -> LaidOutTrial:
+        shown, picture = panel.references, self._picture
+        references = SidePair[tuple[Picture, ...]](min=tuple(map(picture, shown.min)), max=tuple(map(picture, shown.max)))
+        queries = SidePair[Picture](min=picture(panel.queries.min), max=picture(panel.queries.max))
+        return LaidOutTrial("main", unit, panel.batch, *arrange(references, queries, self._places), self._revision(unit))
+
+    def _revision(self, unit: str) -> int:
+        return self._revisions.get(unit, 1)
+
+    def _picture(self, exemplar: Exemplar) -> Picture:
+        return Picture(self._pack.image(exemplar.image), exemplar.image)
 
 
 def arrange(
@@ -88,14 +137,7 @@ def arrange(
     return tuple(pictures[place] for place in range(len(roles))), tiles
 
 
-def _main_trial(unit: str, panel: Panel, picture: ToPicture, rng: np.random.Generator) -> LaidOutTrial:
-    shown = panel.references
-    references = SidePair[tuple[Picture, ...]](min=tuple(map(picture, shown.min)), max=tuple(map(picture, shown.max)))
-    queries = SidePair[Picture](min=picture(panel.queries.min), max=picture(panel.queries.max))
-    return LaidOutTrial("main", unit, panel.batch, *arrange(references, queries, rng))
-
-
-def _usable_units(packed: ArmPack, arm: ArmSection) -> list[UnitPanels]:
+def usable_units(packed: ArmPack, arm: ArmSection) -> list[UnitPanels]:
     """The arm's units with the panels whose twenty images all differ; an image set may hold an image twice."""
     null = sum(unit.unit.null for unit in packed.units)
     if (len(packed.units) - null, null) != (arm.units, arm.null):

@@ -1,17 +1,17 @@
 """The design stage: from a pack to tasks and sprites."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from crowd_imi.design.begun import hold_to_begun
+from crowd_imi.design.amended import bring_back, planned
+from crowd_imi.design.begun import added_names, begun_amendments, hold_to_begun
 from crowd_imi.design.encoding import grid_for
-from crowd_imi.design.layout import LaidOutTask, LaidOutTrial, arrange, lay_out
+from crowd_imi.design.layout import LaidOutTask, arrange, lay_out
 from crowd_imi.design.minting import Batch, mint, remove_stale
 from crowd_imi.design.practice import load_practice
 from crowd_imi.errors import DesignError, command
 from crowd_imi.keys import study_key
 from crowd_imi.pack import Pack
-from crowd_imi.plan import Plan, PlannedTask, PlannedTrial, PracticeTrial
+from crowd_imi.plan import Plan, PracticeTrial
 from crowd_imi.progress import Track, silent
 from crowd_imi.resources import resource
 from crowd_imi.seeds import generator
@@ -52,12 +52,13 @@ def make_plan(study: Study, track: Track = silent, *, practice: Path | None = No
             drill.model_copy(update={"sprite": name})
             for drill, name in zip(drills, drill_batch.file_names(key, grid), strict=True)
         ),
-        tasks=tuple(_planned(task, batch.file_names(key, grid)) for task, batch in zip(tasks, batches, strict=True)),
+        tasks=tuple(planned(task, batch.file_names(key, grid)) for task, batch in zip(tasks, batches, strict=True)),
     )
     hold_to_begun(study, plan)
     mint(study.sprites, [drill_batch, *batches], key, grid, track)
     plan.save(study.plan)
-    remove_stale(study.sprites, sprite_names(plan))
+    bring_back(study, begun_amendments(study), track)
+    remove_stale(study.sprites, sprite_names(plan) | added_names(study, plan))
     return plan
 
 
@@ -96,14 +97,3 @@ def _practice(study: Study, folder: Path) -> tuple[list[PracticeTrial], Batch]:
 
 def _batch(task: LaidOutTask) -> Batch:
     return Batch(f"{task.arm}, task {task.number}", tuple(trial.pictures for trial in task.trials))
-
-
-def _planned(task: LaidOutTask, names: Sequence[str]) -> PlannedTask:
-    def trial(laid_out: LaidOutTrial, name: str) -> PlannedTrial:
-        return PlannedTrial(kind=laid_out.kind, unit=laid_out.unit, batch=laid_out.batch, sprite=name, tiles=laid_out.tiles)
-
-    return PlannedTask(
-        arm=task.arm,
-        number=task.number,
-        trials=tuple(trial(laid_out, name) for laid_out, name in zip(task.trials, names, strict=True)),
-    )

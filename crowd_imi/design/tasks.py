@@ -61,8 +61,18 @@ def take_turns(tasks: Indices, panels: Sequence[int], rng: np.random.Generator) 
     Returns:
         Panel indices, of the same shape; a unit's panels are used equally often, give or take one.
     """
-    counts = np.asarray(panels, dtype=np.int64)
-    following = rng.integers(counts)
+    return go_on(tasks, panels, rng.integers(np.asarray(panels, dtype=np.int64)))
+
+
+def go_on(tasks: Indices, panels: Sequence[int], following: Indices) -> Indices:
+    """As ``take_turns``, from given panels on.
+
+    Args:
+        tasks: unit indices, shape (tasks, trials), no unit twice in a row.
+        panels: how many panels each unit has.
+        following: the panel that each unit shows next, shape (units,).
+    """
+    counts, following = np.asarray(panels, dtype=np.int64), following.copy()
     turns = np.empty_like(tasks)
     for number, units in enumerate(tasks):
         turns[number] = following[units]

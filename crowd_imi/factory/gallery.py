@@ -3,13 +3,16 @@
 import json
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from crowd_imi.errors import FactoryError, command
+from crowd_imi.factory.methods import KEPT_KIND, KeptVisualisations
+from crowd_imi.factory.pack import Kept
 from crowd_imi.files import write_atomically
-from crowd_imi.pack import GALLERY, Manifest, Pack, image_path
+from crowd_imi.pack import GALLERY, MANIFEST, Manifest, Pack, image_path
 from crowd_imi.study import Study
 from crowd_imi.vetoes import PREFIX, load_vetoes, vetoed_but_shown
 
@@ -20,6 +23,8 @@ _SHORT = 12
 def write_gallery(study: Study) -> Path:
     """Write the page beside the manifest; it names the pack's images by relative paths.
 
+    While a first pack is still being made, the page shows the visualisations that are finished.
+
     Returns:
         The page's path.
 
@@ -28,8 +33,20 @@ def write_gallery(study: Study) -> Path:
         FactoryError: vetoes.toml is damaged.
     """
     path = study.pack / GALLERY
-    write_atomically(path, gallery_page(study, Pack(study.pack)).encode())
+    finished = () if (study.pack / MANIFEST).exists() else finished_so_far(study)
+    page = page_so_far(study, finished) if finished else gallery_page(study, Pack(study.pack))
+    write_atomically(path, page.encode())
     return path
+
+
+def finished_so_far(study: Study) -> tuple[KeptVisualisations, ...]:
+    """Units whose visualisations are there, in the order in which they were finished."""
+    return tuple(Kept(study.pack, KEPT_KIND).all(KeptVisualisations))
+
+
+def page_so_far(study: Study, finished: Sequence[KeptVisualisations]) -> str:
+    """The HTML of a page of visualisations without a pack."""
+    return _environment().get_template("gallery_so_far.html.j2").render(title=study.file.study.title, units=finished)
 
 
 def require_looked_at(study: Study, pack: Pack) -> Path:
@@ -58,16 +75,9 @@ def require_looked_at(study: Study, pack: Pack) -> Path:
 
 def gallery_page(study: Study, pack: Pack) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = _environment()
     manifest, vetoes = pack.manifest, load_vetoes(study)
     short = _short(manifest)
-    environment.filters["path"] = lambda digest: image_path(Path(), digest).as_posix()
     environment.filters["short"] = lambda digest: digest[:short]
     return environment.get_template("gallery.html.j2").render(
         title=study.file.study.title,
@@ -82,6 +92,18 @@ def gallery_page(study: Study, pack: Pack) -> str:
         # Nothing in it may end the script that holds it.
         settings=json.dumps({"pack": pack.digest}).replace("<", "\\u003c"),
     )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["path"] = lambda digest: image_path(Path(), digest).as_posix()
+    return environment
 
 
 def _short(manifest: Manifest) -> int:

@@ -1,6 +1,7 @@
 """Whether people can be asked about a unit."""
 
 import logging
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -19,19 +20,21 @@ log = logging.getLogger(__name__)
 class Judge:
     """Looks at recorded units of one model, with what persons have vetoed in mind."""
 
-    def __init__(self, file: StudyFile, model: str, vetoes: Vetoes) -> None:
+    def __init__(self, file: StudyFile, model: str, vetoes: Vetoes, refused: Mapping[Unit, str] | None = None) -> None:
         """Begin.
 
         Args:
             file: study.toml.
             model: whose units, as in ``[models.NAME]``.
             vetoes: of persons who looked at an earlier gallery.
+            refused: units that something else speaks against, with the reason.
         """
         arms = [arm for arm in file.arms if arm.model == model]
         self._file = file
         self._difficulties = tuple(dict.fromkeys(arm.difficulty for arm in arms))
         self._with_null = any(arm.null for arm in arms)
         self._vetoes = vetoes
+        self._refused = dict(refused or {})
         self.looks = cache(self._looks)
 
     def __call__(self, unit: Unit, recording: Recording) -> str | None:
@@ -39,6 +42,8 @@ class Judge:
         if unit.key in self._vetoes.units:
             why = self._vetoes.units[unit.key].reason
             return f"it was vetoed: {why}" if why else "it was vetoed"
+        if unit in self._refused:
+            return self._refused[unit]
         column = recording.column(unit)
         reason = self._flaw(unit, column, recording)
         if reason is None and self._with_null:

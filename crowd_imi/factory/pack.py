@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from crowd_imi.errors import FactoryError
 from crowd_imi.files import write_atomically
-from crowd_imi.pack import ACTIVATIONS, KEPT, MANIFEST, ArmPack, Manifest, UnitPanels, image_path, manifest_bytes
+from crowd_imi.pack import ACTIVATIONS, KEPT, MANIFEST, ArmPack, Manifest, Pack, UnitPanels, image_path, manifest_bytes
 from crowd_imi.records import Exemplar, Record, Side
 
 if TYPE_CHECKING:  # torch takes seconds to load
@@ -96,8 +96,10 @@ class PackWriter:
             (self.folder / MANIFEST).unlink(missing_ok=True)  # an earlier one names another table
             write_atomically(self.folder / ACTIVATIONS, activations(manifest.arms))
         write_atomically(self.folder / MANIFEST, manifest_bytes(manifest))
+        there = Pack(self.folder)
+        named = there.shown(there.revisions()).sources
         for path in (self.folder / "images").glob("*/*.png"):  # those of killed writes too, which begin with a dot
-            if path.stem not in manifest.sources and path.is_file():
+            if path.stem not in named and path.is_file():
                 path.unlink()
         for path in (self.folder / "images").glob("*/.*.png.*"):
             path.unlink()
@@ -144,6 +146,11 @@ class Kept:
             return model.model_validate_json(self.path(key).read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
+
+    def all(self, model: type[R]) -> Iterator[R]:
+        """Everything that was kept and can be read, the oldest first."""
+        paths = sorted(self._folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return (kept for path in paths if (kept := self.get(path.stem, model)) is not None)
 
     def put(self, key: str, record: Record) -> None:
         write_atomically(self.path(key), record.model_dump_json().encode())

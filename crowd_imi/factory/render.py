@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -75,21 +76,47 @@ def _render(study: Study, track: Track, options: Options) -> Manifest:
     made = _Made()
     vetoes = load_vetoes(study)
     for model_name in dict.fromkeys(arm.model for arm in file.arms):
-        judge = Judge(file, model_name, vetoes)
-        sample = draw_sample(study, model_name, recorder, judge, track)
+        maker, sample, moved_up = _maker(study, model_name, recorder, vetoes, writer, track)
         made.hold_together(sample.recording)
         _warn_of_strange_vetoes(vetoes, model_name, sample)
-        maker = PanelMaker(study, sample, writer, judge.looks(sample.recording))
         for arm in file.arms:
             if arm.model == model_name:
                 made.arms[arm.id] = maker.arm_pack(arm, track)
-        made.add(model_name, sample, maker.skips)
+        made.add(model_name, sample, maker.skips, moved_up)
     manifest = sealed(_manifest(study, made, writer))
     _hold_to_begun(study, manifest)
     writer.finish(manifest)
     recorder.forget_all_but(made.folders)
     _warn_of_change(study, recorder.crops)
     return manifest
+
+
+def _maker(  # noqa: PLR0913, PLR0917 (what a render holds)
+    study: Study, model_name: str, recorder: Recorder, vetoes: Vetoes, writer: PackWriter, track: Track
+) -> tuple[PanelMaker, Sample, tuple[Replacement, ...]]:
+    """Of one model's panels, once its visualisations are as the study wants them, and what synthetic arms pass over."""
+    policy = study.file.visualisation.unbeaten
+    synthetic = any(arm.model == model_name and arm.condition == "synthetic" for arm in study.file.arms)
+    refused: dict[Unit, str] = {}
+    while True:
+        judge = Judge(study.file, model_name, vetoes, refused if policy == "replace" else None)
+        more = len(refused) if policy == "leave_out" else 0
+        sample = draw_sample(study, model_name, recorder, judge, track, more=more)
+        maker = PanelMaker(study, sample, writer, judge.looks(sample.recording))
+        if policy == "leave_out":
+            maker.leave_out(refused)
+        found = maker.visualisation.unbeaten(track) if synthetic and policy != "keep" else {}
+        if not found:
+            return maker, sample, _passed_over(refused, maker) if more else ()
+        refused |= found
+
+
+def _passed_over(refused: Mapping[Unit, str], maker: PanelMaker) -> tuple[Replacement, ...]:
+    """Units that synthetic arms pass over; the last of those that they ask about came in their places."""
+    return tuple(
+        Replacement(unit=unit.key, reason=f"left out of synthetic arms: {reason}", replaced_by=other.key)
+        for (unit, reason), other in zip(refused.items(), maker.visualisation.units[-len(refused) :], strict=False)
+    )
 
 
 def _warn_of_change(study: Study, crops: CropReader) -> None:
@@ -159,9 +186,9 @@ class _Made:
     """Of the recordings that the pack was made from."""
     arms: dict[str, ArmPack] = field(default_factory=dict)
 
-    def add(self, name: str, sample: Sample, skips: tuple[Skip, ...]) -> None:
+    def add(self, name: str, sample: Sample, skips: tuple[Skip, ...], passed_over: tuple[Replacement, ...]) -> None:
         self.models[name] = _provenance(sample, skips)
-        self.replacements += sample.replacements
+        self.replacements += [*sample.replacements, *passed_over]
         self.folders |= {recording.folder for recording in sample.recordings.values()}
 
     def hold_together(self, recording: Recording) -> None:

@@ -48,7 +48,9 @@ class Sample:
         return self.recordings[unit.key].column(unit)
 
 
-def draw_sample(study: Study, model_name: str, recorder: Recorder, judge: Judge, track: Track = silent) -> Sample:
+def draw_sample(  # noqa: PLR0913 (what a render holds)
+    study: Study, model_name: str, recorder: Recorder, judge: Judge, track: Track = silent, *, more: int = 0
+) -> Sample:
     """Draw the units that a model's arms need and record them; one that can't be asked about is replaced.
 
     Args:
@@ -57,6 +59,7 @@ def draw_sample(study: Study, model_name: str, recorder: Recorder, judge: Judge,
         recorder: of the study's images.
         judge: says which unit can't be asked about.
         track: shows progress.
+        more: units behind those that are needed; which come before them doesn't depend on it.
 
     Raises:
         VisionError: the model or its layers can't be used.
@@ -88,14 +91,16 @@ def draw_sample(study: Study, model_name: str, recorder: Recorder, judge: Judge,
         else:
             failed[place].append((unit, reason))
             places.append(place)
-        if not places:
+        if not places and len(filled) == wanted + more:
             break
+        if not places:
+            places.append(len(filled))
     if places:
-        raise FactoryError(_too_few(model_name, section, wanted, len(filled), failed))
+        raise FactoryError(_too_few(model_name, section, wanted + more, len(filled), failed))
     return Sample(
         model=model,
         layers={layer.name: layer for layer in layers},
-        units=tuple(filled[place] for place in range(wanted)),
+        units=tuple(filled[place] for place in range(wanted + more)),
         recordings=recordings,
         replacements=tuple(
             Replacement(unit=unit.key, reason=reason, replaced_by=filled[place].key)

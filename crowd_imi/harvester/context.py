@@ -1,16 +1,25 @@
 """What every step of a round works on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crowd_imi.ledger import HeldLease
 from crowd_imi.lifecycle import PlatformStatus
-from crowd_imi.platforms.base import Capability, Platform, PostingState, price
+from crowd_imi.platforms.base import Capability, Platform, PlatformSubmission, PostingState, price
 from crowd_imi.records import Money
 from crowd_imi.store import Store
 from crowd_imi.study import Study
 
-OCCUPYING = frozenset({PlatformStatus.ACTIVE, PlatformStatus.AWAITING_REVIEW, PlatformStatus.APPROVED, PlatformStatus.REJECTED})
+COMING_BACK = frozenset({PlatformStatus.ACTIVE, PlatformStatus.RETURN_ASKED})
+"""A submission that the platform says this of takes up a place that may become free again."""
+OCCUPYING = COMING_BACK | {
+    PlatformStatus.AWAITING_REVIEW,
+    PlatformStatus.WRONG_CODE,
+    PlatformStatus.APPROVED,
+    PlatformStatus.REJECTED,
+}
 """A submission that the platform says this of takes up a place."""
+_KNOWN = frozenset(PlatformStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,8 @@ class Round:
     lease: HeldLease
     posting: str
     """Our id."""
+    label: str
+    """main or pilot."""
     platform_posting: str
     """The platform's."""
     state: PostingState
@@ -31,8 +42,12 @@ class Round:
     """The platform's submission id → its status, as read at the beginning of the round; kept up with what the round pays."""
     submissions: dict[str, str]
     """Visit id → the platform's submission id."""
+    listed: dict[str, PlatformSubmission] = field(default_factory=dict)
+    """The platform's submission id → what the platform said of it at the beginning of the round."""
     stranded: list[str] = field(default_factory=list)
     """Visits that are owed their reward, and can't be approved on this platform any more."""
+    whole: bool = True
+    """Every submission was read anew; else only those that the platform told of, and others may stand elsewhere by now."""
     refused: list[str] = field(default_factory=list)
     """What the platform said no to: one refusal doesn't keep the others waiting."""
 
@@ -40,6 +55,11 @@ class Round:
     def price(self) -> Money:
         """What one paid submission costs, the platform's fee included."""
         return price(self.platform, self.study.file.pay.reward_money)
+
+    def price_of(self, submission: str | None) -> Money:
+        """What a submission that was paid on the platform cost: the price, unless the platform says that it was another."""
+        found = self.listed.get(submission or "")
+        return self.price if found is None or found.paid is None else price(self.platform, found.paid)
 
     def status_of(self, visit: str) -> str | None:
         """What the platform says of a visit's submission. Where only those are listed that are handed in, others are active."""
@@ -49,3 +69,26 @@ class Round:
     def can_be_approved(self, submission: str) -> bool:
         """Whether the platform would let us pay the reward: some know of a submission only once it is handed in."""
         return Capability.LISTS_ACTIVE in self.platform.capabilities or submission in self.statuses
+
+    def has_shown_up(self, visit: str) -> bool:
+        """Whether the platform knows of a visit's submission.
+
+        Where it lists only who handed in, a link is believed until then, and anybody can make up one.
+        """
+        submission = self.submissions.get(visit)
+        return submission is None or self.can_be_approved(submission)
+
+
+def held_by_unknown(platform: Platform, posting: str, statuses: Mapping[str, str]) -> int:
+    """How many submissions of statuses that nobody here has heard of take up a place: as the platform counts, else all.
+
+    Args:
+        platform: is only asked when there is such a status.
+        posting: the platform's id.
+        statuses: of every submission of the posting.
+    """
+    unknown = sum(status not in _KNOWN for status in statuses.values())
+    taken = platform.places_taken(posting) if unknown else None
+    if taken is None:
+        return unknown
+    return min(unknown, max(0, taken - sum(status in OCCUPYING for status in statuses.values())))

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import CapReached, PlatformError
-from crowd_imi.harvester.context import OCCUPYING, Round
-from crowd_imi.harvester.stock import Stock
+from crowd_imi.harvester.context import COMING_BACK, OCCUPYING, Round, held_by_unknown
 from crowd_imi.ledger import IntentState, PaidCall, close, spend
 from crowd_imi.lifecycle import PAYABLE, PlatformStatus
 from crowd_imi.platforms.base import Capability, PostingState
 from crowd_imi.records import Money
-from crowd_imi.store.money import bonus_spending, count_intents, intents_in
+from crowd_imi.stock import Stock
+from crowd_imi.store.money import bonus_spending, count_intents, intents_in, stray_spending
+from crowd_imi.store.postings import postings
 from crowd_imi.store.submissions import visits_of
 from crowd_imi.store.tables import Posting
 
@@ -46,13 +47,20 @@ def count_places(this: Round, offered: int) -> Places:
             if visit.state in PAYABLE and this.statuses.get(this.submissions.get(visit.id, "")) in (None, PlatformStatus.ACTIVE)
         }
     occupying = {submission for submission, status in this.statuses.items() if status in OCCUPYING}
-    settled = {submission for submission in occupying if this.statuses[submission] != PlatformStatus.ACTIVE}
+    settled = {submission for submission in occupying if this.statuses[submission] not in COMING_BACK}
+    unknown = held_by_unknown(this.platform, this.platform_posting, this.statuses)
     # A visit that began after the statuses were read isn't among them, and has a place all the same.
-    return Places(offered, len(occupying | payable), len(settled | payable))
+    return Places(offered, len(occupying | payable) + unknown, len(settled | payable) + unknown)
 
 
-def adjust_places(this: Round, places: Places, stock: Stock) -> int:
+def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = True) -> int:
     """Offer what open tasks need: an absolute number, so that doing it again changes nothing.
+
+    Args:
+        this: the round.
+        places: what there is.
+        stock: where tasks stand.
+        more: whether new people are wanted at all, beyond those who have a place.
 
     Returns:
         The places offered now.
@@ -61,12 +69,12 @@ def adjust_places(this: Round, places: Places, stock: Stock) -> int:
     if this.state is not PostingState.OPEN:
         return places.offered
     # Whoever handed in without a visit here may be approved there all the same: places in all stay within the cap.
-    target = min(places.used + len(stock.open), max(offered_at_most(this), places.used))
+    target = min(places.used + (len(stock.open) if more else 0), max(offered_at_most(this), places.used))
     offered = places.offered
     try:
         if target > offered:
             offered = _raise(this, offered, target, stock)
-        elif max(target, places.taken) < offered and Capability.FEWER_PLACES in this.platform.capabilities:
+        elif this.whole and max(target, places.taken) < offered and Capability.FEWER_PLACES in this.platform.capabilities:
             this.platform.set_places(this.platform_posting, max(target, places.taken))
             offered = max(target, places.taken)
     except PlatformError as error:
@@ -83,8 +91,9 @@ def offered_at_most(this: Round) -> int:
     """How many places the cap could pay, if every one of them were."""
     pay, price = this.study.file.pay, this.price.amount
     with this.store.read() as session:
-        left = pay.cap - bonus_spending(session)
-    return left // price if price else sys.maxsize
+        left = pay.cap - bonus_spending(session) + stray_spending(session)  # strays have places among those that are counted
+        others = sum(posting.places for posting in postings(session) if posting.id != this.posting)
+    return max(0, left // price - others) if price else sys.maxsize
 
 
 def _raise(this: Round, offered: int, target: int, stock: Stock) -> int:
@@ -94,7 +103,7 @@ def _raise(this: Round, offered: int, target: int, stock: Stock) -> int:
             f"{this.posting}/{count_intents(session, 'places', f'{this.posting}/') + 1}/{target}"
         )
     call = PaidCall("places", subject, Money(amount=more * this.price.amount, currency=this.price.currency))
-    reserved = (stock.unpaid + len(stock.open) - more) * this.price.amount
+    reserved = (stock.unpaid + len(stock.open) - more + stock.elsewhere) * this.price.amount
 
     def set_places() -> str:
         this.platform.set_places(this.platform_posting, target)
@@ -114,7 +123,8 @@ def _unused(session: Session, posting: str, target: int) -> str | None:
 def _read_back(this: Round, offered: int) -> None:
     """Close what a crash left open: places are read, not remembered, so nothing needs to be sent again."""
     with this.store.read() as session:
-        left_open = intents_in(session, IntentState.OPEN, "places")
+        every = intents_in(session, IntentState.OPEN, "places")
+    left_open = [intent for intent in every if intent.subject.startswith(f"{this.posting}/")]
     for intent in left_open:
         arrived = intent.subject.endswith(f"/{offered}")
         close(this.lease, intent.id, IntentState.DONE if arrived else IntentState.REFUSED, f"{offered} places, as read back")

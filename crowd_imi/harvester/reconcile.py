@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from crowd_imi.allocation import release_expired, time_out
 from crowd_imi.errors import PlatformError
 from crowd_imi.harvester.context import Round
+from crowd_imi.harvester.strays import book_found, strays_of
 from crowd_imi.keys import keyed_hash, study_key
 from crowd_imi.ledger import PaidCall, note
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for, move
@@ -33,14 +34,13 @@ def reconcile(this: Round) -> Reconciled:
     with this.store.read() as session:
         visits = visits_of(session, this.posting)
     moved = [_follow(this, visit.id) for visit in visits if _has_news(this, visit)]
+    for visit in visits:
+        if visit.state == VisitState.SUBMITTED and visit.holds_task and not this.has_shown_up(visit.id):
+            _give_up_waiting(this, visit.id, now - minutes * 60_000)
+    book_found(this)
     released = sum(_release(this, this.submissions[v.id]) for v in visits if _action(this, v) is Action.RELEASE)
     released += sum(_release(this, stray) for stray in _old_strays(this, {visit.id for visit in visits}))
     return Reconciled(moved.count(Action.RETURN), len(expired) + moved.count(Action.TIME_OUT), released)
-
-
-def strays_of(statuses: dict[str, str], submissions: dict[str, str], visits: set[str]) -> set[str]:
-    """Submissions on the platform that have no visit here."""
-    return statuses.keys() - {submissions[visit] for visit in visits if visit in submissions}
 
 
 def _action(this: Round, visit: Visit) -> Action:
@@ -70,10 +70,22 @@ def _follow(this: Round, visit_id: str) -> Action:
             visit.payment = Payment.REJECTED.value  # by a person, here or there
         unpaid = visit.payment == Payment.UNPAID
     if action is Action.NOTE_PAID and unpaid:
-        note(this.lease, PaidCall("approve", visit_id, this.price), "approved on the platform")
+        paid = this.price_of(this.submissions.get(visit_id))
+        note(this.lease, PaidCall("approve", visit_id, paid), "approved on the platform")
         with this.store.write() as session:
             session.get_one(Visit, visit_id).payment = Payment.PAID.value
     return action
+
+
+def _give_up_waiting(this: Round, visit_id: str, before: int) -> None:
+    """Whose submission doesn't show up for as long as a visit may take has, it seems, made it up: the task is free again.
+
+    Should it show up after all, it is late: it gets the task back unless somebody else has it, and is paid.
+    """
+    with this.store.write() as session:
+        visit = find_visit(session, visit_id, lock=True)
+        if visit is not None and visit.state == VisitState.SUBMITTED and visit.arrived_at < before:
+            visit.holds_task, visit.left_at = False, this.store.now()
 
 
 def _release(this: Round, submission: str) -> bool:

@@ -1,6 +1,11 @@
 """What a harvest did, and where a study stands."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from crowd_imi.harvester.rules import TopUp
 from crowd_imi.records import Money, Record
+from crowd_imi.stock import ArmStatus
 
 
 class Harvest(Record):
@@ -14,6 +19,10 @@ class Harvest(Record):
     paid_money: Money
     held: int
     """Owed, but over the cap: for a person to decide."""
+    bonuses: int
+    """Paid by the rule of ``[pay]``."""
+    top_up: TopUp | None
+    """Proposed because people are paid too little: until somebody pays it, no more places are offered."""
     returned: int
     timed_out: int
     released: int
@@ -34,23 +43,20 @@ class Harvest(Record):
     @property
     def quiet(self) -> bool:
         """Nothing happened."""
-        return not (self.valid or self.excluded or self.surplus or self.paid or self.returned or self.timed_out or self.released)
+        counts = (self.valid, self.excluded, self.surplus, self.paid, self.bonuses, self.returned, self.timed_out, self.released)
+        return not any(counts)
 
 
-class ArmStatus(Record):
-    """Where an arm's tasks are: every one is in exactly one of valid, submitted, under_way, open and short."""
-
-    arm: str
-    tasks: int
-    valid: int
-    submitted: int
-    """Waiting for a verdict."""
-    under_way: int
-    open: int
-    short: int
-    """No attempt or no money left."""
-    excluded: int
-    """Submissions, not tasks; their tasks were offered again."""
+def together(rounds: Sequence[Harvest]) -> Harvest:
+    """The rounds of a study's postings as one; there is at least one."""
+    first = rounds[0]
+    summed: dict[str, Any] = {
+        name: sum((getattr(one, name) for one in rounds), type(value)())
+        for name, value in first
+        if isinstance(value, int | tuple) and not isinstance(value, bool)
+    }
+    paid = Money(amount=sum(one.paid_money.amount for one in rounds), currency=first.paid_money.currency)
+    return first.model_copy(update={**summed, "paid_money": paid, "complete": all(one.complete for one in rounds)})
 
 
 class Difference(Record):
@@ -62,6 +68,33 @@ class Difference(Record):
     there: str
 
 
+class UnitStatus(Record):
+    """One unit's responses: wanted = valid + under_way + open + short."""
+
+    arm: str
+    unit: str
+    wanted: int
+    valid: int
+    under_way: int
+    """At it, or waiting for a verdict."""
+    open: int
+    short: int
+    excluded: int
+    """Beside them: responses that were excluded."""
+
+
+class ArmAttrition(Record):
+    """Who came to an arm and who left it; who isn't counted after ``came`` is still at it."""
+
+    arm: str
+    came: int
+    finished: int
+    declined: int
+    returned: int
+    timed_out: int
+    failed_practice: int
+
+
 class Status(Record):
     """Where a study stands."""
 
@@ -69,6 +102,10 @@ class Status(Record):
     platform: str
     posted: bool
     arms: tuple[ArmStatus, ...]
+    pilot: ArmStatus | None
+    """All arms of the pilot together, apart from the study's; None where there is none."""
+    units: tuple[UnitStatus, ...]
+    attrition: tuple[ArmAttrition, ...]
     excluded_by: dict[str, int]
     """Criterion → submissions that failed it; one submission may fail several."""
     left: dict[str, int]
@@ -83,9 +120,15 @@ class Status(Record):
     held: Money
     """Owed, but over the cap: for a person to decide."""
     cap: Money
+    left_over: Money
+    """Of the cap, for who comes yet."""
+    top_up: TopUp | None
+    """Proposed, as people are paid too little; until it is paid no more places are offered."""
     differences: tuple[Difference, ...]
     strays: int
     """Places on the platform that were taken without a visit here."""
     remarks: tuple[str, ...]
     """What a person should look at."""
+    next: tuple[str, ...]
+    """What the next harvest will do, and what it waits for."""
     complete: bool

@@ -1,27 +1,40 @@
 """One round of harvesting. Killed at any moment and run again, it comes to the same end."""
 
+from collections.abc import Collection
+
 from crowd_imi.errors import HarvestError, command
+from crowd_imi.harvester.collect import Known
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.places import adjust_places, count_places
 from crowd_imi.harvester.reconcile import reconcile
-from crowd_imi.harvester.records import Harvest
+from crowd_imi.harvester.records import Harvest, together
+from crowd_imi.harvester.rules import pay_by_rule, promised, top_up
 from crowd_imi.harvester.settle import settle
-from crowd_imi.harvester.stock import take_stock
 from crowd_imi.harvester.verdicts import judge
 from crowd_imi.keys import study_key
 from crowd_imi.ledger import HeldLease, lease
 from crowd_imi.platforms.base import Platform, PostingState, price
 from crowd_imi.records import Money
+from crowd_imi.stock import Stock, take_stock
 from crowd_imi.store import Store
 from crowd_imi.store.money import keep_terms
-from crowd_imi.store.postings import postings
+from crowd_imi.store.postings import MAIN, postings
 from crowd_imi.store.submissions import submission_ids
 from crowd_imi.store.tables import Posting
 from crowd_imi.study import Study
 
 
-def harvest(study: Study, store: Store, platform: Platform) -> Harvest:
+def harvest(
+    study: Study, store: Store, platform: Platform, known: Known | None = None, told: Collection[str] | None = None
+) -> Harvest:
     """Reconcile with the platform, judge what was submitted, pay it, and offer again what doesn't count.
+
+    Args:
+        study: whose criteria and pay.
+        store: its.
+        platform: where it is posted.
+        known: what earlier rounds of this process read.
+        told: the submissions that the platform told of since; None reads all of them.
 
     Raises:
         HarvestError: nothing was published on this platform.
@@ -29,14 +42,25 @@ def harvest(study: Study, store: Store, platform: Platform) -> Harvest:
         PlatformError: the platform can't be read.
     """
     with lease(store, "harvest", study.file.pay.cap_money) as held:
-        this = _begin(study, store, platform, held)
-        reconciled = reconcile(this)
-        judged = judge(this)
-        stock = take_stock(study, store, this.price)
-        offered = platform.places(this.platform_posting)
-        settled = settle(this, stock.unpaid, count_places(this, offered).promised(stock))
-        stock = take_stock(study, store, this.price)
-        offered = adjust_places(this, count_places(this, offered), stock)
+        known = known or Known()
+        begun = (_begin(study, store, platform, held, posting, known, told) for posting in _posted(study, store, platform))
+        return together([_harvest(this) for this in begun])
+
+
+def _harvest(this: Round) -> Harvest:
+    """One posting's round: the pilot's, then the study's."""
+    study, store, platform = this.study, this.store, this.platform
+    reconciled = reconcile(this)
+    judged = judge(this)
+    stock = _stock(this)
+    offered = platform.places(this.platform_posting)
+    free = count_places(this, offered).promised(stock) + stock.elsewhere
+    settled = settle(this, stock.unpaid, free)
+    rewarded = pay_by_rule(this, (stock.unpaid - settled.paid + free) * this.price.amount)
+    stock = _stock(this)
+    with store.read() as session:
+        proposal = top_up(session, study, store, platform)
+    offered = adjust_places(this, count_places(this, offered), stock, more=proposal is None)
     stopped = this.state is PostingState.STOPPED
     open_tasks = {task.task for task in stock.open}
     return Harvest(
@@ -45,30 +69,52 @@ def harvest(study: Study, store: Store, platform: Platform) -> Harvest:
         surplus=sum(verdict.surplus for verdict in judged),
         paid=settled.paid,
         paid_money=Money(amount=settled.paid * this.price.amount, currency=this.price.currency),
-        held=settled.held,
+        held=settled.held + rewarded.held,
+        bonuses=rewarded.paid,
+        top_up=proposal,
         returned=reconciled.returned,
         timed_out=reconciled.timed_out,
         released=reconciled.released,
         replaced=len(open_tasks & {verdict.task for verdict in judged}),
         places=offered,
-        short=tuple(f"{task.arm}/{task.number}" for task in stock.short),
+        short=tuple(f"{'' if this.label == MAIN else f'{this.label} '}{task.arm}/{task.number}" for task in stock.short),
         to_compensate=tuple(this.stranded),
         refused=tuple(this.refused),
         complete=stock.complete or (stopped and not stock.pending),
     )
 
 
-def _begin(study: Study, store: Store, platform: Platform, held: HeldLease) -> Round:
-    study_key(study.key)  # is there, as strays are known by it
+def _stock(this: Round) -> Stock:
+    """Where tasks stand, with the money for bonuses by rule kept apart."""
+    with this.store.read() as session:
+        bonuses = promised(session, this.study, this.platform)
+    return take_stock(this.study, this.store, this.price, this.label, beside=bonuses.beside, each_beside=bonuses.each)
+
+
+def _posted(study: Study, store: Store, platform: Platform) -> list[Posting]:
     with store.read() as session:
-        posted = [posting for posting in postings(session) if posting.platform == platform.name]
-    if not posted or posted[0].platform_id is None:
+        posted = [posting for posting in postings(session) if posting.platform == platform.name and posting.platform_id]
+    if not posted:
         raise HarvestError(f"{study.folder}: nothing is posted on {platform.name} yet; run `{command('publish', study.folder)}`")
+    return posted
+
+
+def _begin(  # noqa: PLR0913, PLR0917 (what a round is made of)
+    study: Study,
+    store: Store,
+    platform: Platform,
+    held: HeldLease,
+    posting: Posting,
+    known: Known,
+    told: Collection[str] | None,
+) -> Round:
+    study_key(study.key)  # is there, as strays are known by it
+    platform_id = str(posting.platform_id)
     with store.write() as session:
         keep_terms(session, study.file.pay.cap, price(platform, study.file.pay.reward_money).amount)
-    state = _state(store, platform, posted[0].id, posted[0].platform_id)
+    state = _state(store, platform, posting.id, platform_id)
     # The platform is read first: whoever arrives in between has a visit here that is newer than the platform's list.
-    statuses = {submission.id: submission.status for submission in platform.submissions(posted[0].platform_id)}
+    listed = known.read(platform, platform_id, told)
     with store.people() as people:
         submissions = submission_ids(people, platform.name)
     return Round(
@@ -76,11 +122,14 @@ def _begin(study: Study, store: Store, platform: Platform, held: HeldLease) -> R
         store=store,
         platform=platform,
         lease=held,
-        posting=posted[0].id,
-        platform_posting=posted[0].platform_id,
+        posting=posting.id,
+        label=posting.label,
+        platform_posting=platform_id,
         state=state,
-        statuses=statuses,
+        statuses={submission.id: submission.status for submission in listed.values()},
         submissions=submissions,
+        listed=listed,
+        whole=told is None,
     )
 
 

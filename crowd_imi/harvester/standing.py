@@ -3,18 +3,21 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from crowd_imi.harvester.context import OCCUPYING
-from crowd_imi.harvester.reconcile import strays_of
-from crowd_imi.harvester.records import ArmStatus, Difference, Status
-from crowd_imi.harvester.stock import Stock, take_stock
+from crowd_imi.harvester.context import OCCUPYING, held_by_unknown
+from crowd_imi.harvester.progress import attrition, next_steps, unit_statuses
+from crowd_imi.harvester.records import Difference, Status
+from crowd_imi.harvester.rules import promised, top_up
+from crowd_imi.harvester.strays import strays_of
 from crowd_imi.ledger import Books, books
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
-from crowd_imi.platforms.base import Platform, price
+from crowd_imi.platforms.base import Capability, Platform, price
 from crowd_imi.records import Money
+from crowd_imi.stock import ArmStatus, arm_status, excluded_by, take_stock, together
 from crowd_imi.store import Store
-from crowd_imi.store.postings import postings
+from crowd_imi.store.money import bonus_spending
+from crowd_imi.store.postings import MAIN, PILOT, postings
 from crowd_imi.store.submissions import submission_ids, verdicts, visits_of
-from crowd_imi.store.tables import Posting, Verdict, Visit
+from crowd_imi.store.tables import Posting, Visit
 from crowd_imi.study import Study
 
 _LEFT = (VisitState.DECLINED, VisitState.RETURNED, VisitState.TIMED_OUT)
@@ -29,42 +32,68 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     posting = _posting(store, platform.name)
     statuses, places = _read_platform(platform, posting)
     each = price(platform, study.file.pay.reward_money)
-    stock = take_stock(study, store, each)
+    with store.read() as session:
+        bonuses = promised(session, study, platform)
+    stock = take_stock(study, store, each, beside=bonuses.beside, each_beside=bonuses.each)
     with store.people() as people:
         submissions = submission_ids(people, platform.name)
     with store.read() as session:
         visits = visits_of(session, posting.id) if posting else []
         judged = verdicts(session)
         ledger = books(session)
-    there = {visit.id: statuses.get(submissions.get(visit.id, "")) for visit in visits}
+        units = unit_statuses(session, stock, visits, judged)
+        left = attrition(session, visits)
+        proposal = top_up(session, study, store, platform)
+        committed = stock.payable * each.amount + bonus_spending(session) + bonuses.beside
+    # Where only those are listed who handed in, others are at it.
+    unlisted = None if Capability.LISTS_ACTIVE in platform.capabilities else PlatformStatus.ACTIVE.value
+    there = {visit.id: statuses.get(submissions.get(visit.id, ""), unlisted) for visit in visits}
     strays = strays_of(statuses, submissions, {visit.id for visit in visits})
     taken = sum(status in OCCUPYING for status in statuses.values())
+    if posting is not None and posting.platform_id is not None:
+        taken += held_by_unknown(platform, posting.platform_id, statuses)
     states = Counter(visit.state for visit in visits)
     return Status(
         study=study.file.study.name,
         platform=platform.name,
         posted=posting is not None and posting.platform_id is not None,
-        arms=tuple(_arm(arm.id, stock, judged) for arm in study.file.arms),
-        excluded_by=_excluded_by([verdict for _, verdict in judged]),
+        arms=tuple(arm_status(arm.id, stock, judged) for arm in study.file.arms),
+        pilot=_pilot(study, store, each),
+        units=units,
+        attrition=left,
+        excluded_by=excluded_by(verdict for _, verdict in judged),
         left={state.value: states[state] for state in _LEFT if states[state]},
         surplus=sum(verdict.surplus for _, verdict in judged),
         places=places,
         places_free=max(0, places - taken),
         reward=study.file.pay.reward_money,
         spent=_money(study, ledger.spent),
-        committed=_money(study, stock.payable * each.amount - ledger.held),
+        committed=_money(study, committed - ledger.held),
         held=_money(study, ledger.held),
         cap=study.file.pay.cap_money,
+        left_over=_money(study, max(0, study.file.pay.cap - committed + ledger.held)),
+        top_up=proposal,
         differences=_differences(visits, there),
         strays=sum(statuses[stray] in OCCUPYING for stray in strays),
         remarks=_remarks(ledger),
+        next=tuple(next_steps(stock, visits, there, max(0, places - taken))),
         complete=stock.complete,
     )
 
 
 def _posting(store: Store, platform: str) -> Posting | None:
     with store.read() as session:
-        return next((posting for posting in postings(session) if posting.platform == platform), None)
+        return next((posting for posting in postings(session, MAIN) if posting.platform == platform), None)
+
+
+def _pilot(study: Study, store: Store, each: Money) -> ArmStatus | None:
+    """The pilot's tasks, all arms together."""
+    with store.read() as session:
+        if not postings(session, PILOT):
+            return None
+        judged = verdicts(session, PILOT)
+    stock = take_stock(study, store, each, PILOT)
+    return together("pilot", [arm_status(arm.id, stock, judged) for arm in study.file.arms])
 
 
 def _read_platform(platform: Platform, posting: Posting | None) -> tuple[dict[str, str], int]:
@@ -72,25 +101,6 @@ def _read_platform(platform: Platform, posting: Posting | None) -> tuple[dict[st
         return {}, 0
     statuses = {submission.id: submission.status for submission in platform.submissions(posting.platform_id)}
     return statuses, platform.places(posting.platform_id)
-
-
-def _arm(arm: str, stock: Stock, judged: Sequence[tuple[str, Verdict]]) -> ArmStatus:
-    submitted = sum(task.arm == arm and task.holder == VisitState.SUBMITTED for task in stock.pending)
-    pending = sum(task.arm == arm for task in stock.pending)
-    lists = {name: sum(task.arm == arm for task in getattr(stock, name)) for name in ("valid", "open", "short")}
-    return ArmStatus(
-        arm=arm,
-        tasks=sum(lists.values()) + pending,
-        submitted=submitted,
-        under_way=pending - submitted,
-        excluded=sum(of == arm and not verdict.valid and not verdict.surplus for of, verdict in judged),
-        **lists,
-    )
-
-
-def _excluded_by(judged: Sequence[Verdict]) -> dict[str, int]:
-    failed = Counter(criterion for verdict in judged for criterion, check in verdict.checks.items() if check["passed"] is False)
-    return dict(failed.most_common())
 
 
 def _differences(visits: Sequence[Visit], there: Mapping[str, str | None]) -> tuple[Difference, ...]:

@@ -1,6 +1,6 @@
 """Money: intents before paid calls, outcomes after, the cap, and one spender at a time."""
 
-from crowd_imi.ledger.bonuses import Bonus, decide, pay_bonus
+from crowd_imi.ledger.bonuses import Bonus, decide, pay_bonus, pay_bonuses
 from crowd_imi.ledger.books import Books, books
 from crowd_imi.ledger.leases import HeldLease, lease
 from crowd_imi.ledger.paid_calls import IntentState, Operation, PaidCall, close, note, spend
@@ -18,5 +18,6 @@ __all__ = [
     "lease",
     "note",
     "pay_bonus",
+    "pay_bonuses",
     "spend",
 ]

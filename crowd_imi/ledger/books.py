@@ -6,8 +6,8 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.store.money import amount_of, intents_in
 
-SPENDING = ("approve", "bonus")
-"""Operations that spend; posting and places promise what approvals will spend."""
+SPENDING = ("approve", "bonus", "found")
+"""Operations that spend, or were found to have spent; posting and places promise what approvals will spend."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
-from crowd_imi.errors import LedgerError
+from crowd_imi.errors import Busy, LedgerError
 from crowd_imi.records import Money
 from crowd_imi.store import Clock, Store, SystemClock
-from crowd_imi.store.backups import require_unfenced
+from crowd_imi.store.backups import require_original
 from crowd_imi.store.money import SPENDER, lease_row
 from crowd_imi.store.tables import Lease
 
@@ -33,6 +33,7 @@ class HeldLease:
     cap: Money
     holder: str
     clock: Clock
+    name: str = SPENDER
 
     def renew(self, session: Session) -> None:
         """Make sure that the lease is still ours, and hold it for longer; in a transaction that writes.
@@ -40,7 +41,7 @@ class HeldLease:
         Raises:
             LedgerError: it ran out and somebody else took it, so nothing may be spent any more.
         """
-        row = lease_row(session)
+        row = lease_row(session, self.name)
         if row is None or row.holder != self.holder:
             other = "nobody" if row is None else row.holder
             raise LedgerError(f"the right to spend ran out while {self.holder} was at it ({other} has it now); run it again")
@@ -48,7 +49,7 @@ class HeldLease:
 
 
 @contextmanager
-def lease(store: Store, holder: str, cap: Money, clock: Clock | None = None) -> Iterator[HeldLease]:
+def lease(store: Store, holder: str, cap: Money, clock: Clock | None = None, *, name: str = SPENDER) -> Iterator[HeldLease]:
     """Hold the right to spend.
 
     Args:
@@ -56,34 +57,36 @@ def lease(store: Store, holder: str, cap: Money, clock: Clock | None = None) -> 
         holder: what is done with it, e.g. ``harvest``.
         cap: the most that may ever be spent.
         clock: real time where it isn't given, also in a rehearsal, because it is real processes that compete.
+        name: which of the leases; the right to spend where it isn't given.
 
     Raises:
-        LedgerError: somebody else holds it; says who and until when.
-        StoreError: this is a restored copy that hasn't taken over.
+        Busy: somebody else holds it; says who and until when.
+        StoreError: this is a copy that hasn't taken over.
     """
     unique = f"{holder} (process {os.getpid()} on {socket.gethostname()} {secrets.token_hex(3)})"
-    held = HeldLease(store, cap, unique, clock or SystemClock())
+    held = HeldLease(store, cap, unique, clock or SystemClock(), name)
     with store.write() as session:
         _take(session, held)
     try:
         yield held
     finally:
         with store.write() as session:
-            row = lease_row(session)
+            row = lease_row(session, name)
             if row is not None and row.holder == held.holder:
                 session.delete(row)
 
 
 def _take(session: Session, held: HeldLease) -> None:
-    require_unfenced(session)
-    row = lease_row(session)
+    require_original(session, held.store)
+    row = lease_row(session, held.name)
     if row is None:
-        row = Lease(name=SPENDER, holder=held.holder, expires_at=0)
+        row = Lease(name=held.name, holder=held.holder, expires_at=0)
         session.add(row)
     elif row.expires_at > held.clock.now() and not _is_dead(row.holder):
         until = datetime.fromtimestamp(row.expires_at / 1000, UTC)
-        raise LedgerError(
-            f"{row.holder} spends at the moment, until {until:%H:%M:%S} UTC at the latest; run this again when it has ended"
+        doing = "spends" if held.name == SPENDER else "is at it"
+        raise Busy(
+            f"{row.holder} {doing} at the moment, until {until:%H:%M:%S} UTC at the latest; run this again when it has ended"
         )
     row.holder = held.holder
     row.expires_at = held.clock.now() + LEASE_MS

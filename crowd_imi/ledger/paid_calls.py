@@ -15,7 +15,8 @@ from crowd_imi.records import Money
 from crowd_imi.store.money import amount_of, find_intent
 from crowd_imi.store.tables import Intent
 
-Operation = Literal["post", "places", "approve", "bonus"]
+Operation = Literal["post", "places", "approve", "bonus", "found"]
+"""``found``: the platform paid without us, for somebody who has no visit here; it is only ever noted."""
 
 
 class IntentState(StrEnum):

@@ -4,6 +4,7 @@ Every action may be repeated, as a browser does whose connection broke before th
 same reply, and nothing is stored twice.
 """
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import hand_in
@@ -24,6 +25,8 @@ from crowd_imi.store.visits import TaskTrials, answers_of, count_remarks
 
 S = VisitState
 
+INCOMPATIBLE = "incompatible_device"
+"""The event of a visit that ended because of the device."""
 MOST_EVENTS = 5000
 MOST_PAGES = 500
 """More than these a visit's page doesn't send; they keep one visitor from filling the disk."""
@@ -41,10 +44,30 @@ def consent(visit: Visit, request: ConsentRequest, form_version: str, now: int) 
         return
     if request.version != form_version:
         raise Refused("The consent form has changed; please reload the page and read it again.", 409, "consent-changed")
+    if not request.agree and visit.consented_at is not None:
+        raise Refused("You have agreed already; to leave, close this page and give your place back.", 409, "out-of-order")
     move(visit, decided, now)
     visit.consent_version = request.version
     if request.agree:
         visit.consented_at = now
+
+
+def leave_for_device(session: Session, visit: Visit, now: int) -> None:
+    """Leave because the device can't show the study; doing it again changes nothing.
+
+    Raises:
+        Refused: the instructions are read already, or the visit has ended.
+    """
+    if visit.state == S.DECLINED:
+        return
+    move(visit, S.DECLINED, now)
+    session.add(Event(visit_id=visit.id, kind=INCOMPATIBLE, detail={}, at=now))
+
+
+def left_for_device(session: Session, visit: Visit) -> bool:
+    """Whether a visit that was declined was left because of the device."""
+    chosen = select(Event.id).where(Event.visit_id == visit.id, Event.kind == INCOMPATIBLE).limit(1)
+    return session.scalar(chosen) is not None
 
 
 def page_time(session: Session, visit: Visit, request: PageRequest, now: int) -> None:

@@ -24,6 +24,7 @@ from crowd_imi.pages.requests import (
 from crowd_imi.pages.view import (
     CompletionView,
     PracticeReply,
+    Step,
     StepReply,
     SubmitReply,
     VisitView,
@@ -31,6 +32,7 @@ from crowd_imi.pages.view import (
     practice_view,
     step_of,
 )
+from crowd_imi.platforms.base import Ending
 from crowd_imi.store.people import submission_of
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.transactions import transact
@@ -42,7 +44,13 @@ log = logging.getLogger(__name__)
 api = Blueprint("api", __name__, url_prefix="/api")
 
 BEFORE_MAIN = ("consent", "instructions", "practice")
-AT_END = ("done", "failed_practice")
+ENDINGS: dict[Step, Ending] = {
+    "done": Ending.COMPLETED,
+    "failed_practice": Ending.FAILED_PRACTICE,
+    "declined": Ending.NO_CONSENT,
+    "incompatible": Ending.INCOMPATIBLE_DEVICE,
+}
+"""Step at which a visit ends → what the platform is told."""
 
 
 @api.get("/visit")
@@ -54,7 +62,7 @@ def visit() -> Response:
         found = open_visit(session, asked_token(), lock=False)
         task = here.task(session, found.task_id)
         answers = answers_of(session, found.id)
-        step = step_of(found, len(answers), len(task.trials))
+        step = _step(session, found)
         practice = None
         if step in BEFORE_MAIN:
             block = standing(session, found, len(here.plan.practice))
@@ -68,9 +76,9 @@ def visit() -> Response:
             answered=len(answers),
             correct=sum(answer.correct for answer in answers),
             practice=practice,
-            main=main_view(found, task, here.sprites_at),
+            main=main_view(found, task, here.sprites_of(task)),
             texts=here.texts,
-            completion=_completion(found) if step in AT_END else None,
+            completion=_completion(found, step),
         )
     )
 
@@ -81,11 +89,22 @@ def consent() -> Response:
     wish = asked(ConsentRequest)
     version = str(pages().texts["consent"]["version"])
 
-    def work(session: Session, visit: Visit, now: int) -> StepReply:
+    def work(session: Session, visit: Visit, now: int) -> tuple[Visit, Step]:
         actions.consent(visit, wish, version, now)
-        return _step(session, visit)
+        return visit, _step(session, visit)
 
-    return as_json(_act(work))
+    return _step_reply(*_act(work))
+
+
+@api.post("/incompatible")
+def incompatible() -> Response:
+    """The device can't show the study: leave before the first question."""
+
+    def work(session: Session, visit: Visit, now: int) -> tuple[Visit, Step]:
+        actions.leave_for_device(session, visit, now)
+        return visit, _step(session, visit)
+
+    return _step_reply(*_act(work))
 
 
 @api.post("/page")
@@ -101,11 +120,11 @@ def instructions() -> Response:
     """All of them are read."""
     wish = asked(InstructionsRequest)
 
-    def work(session: Session, visit: Visit, now: int) -> StepReply:
+    def work(session: Session, visit: Visit, now: int) -> tuple[Visit, Step]:
         actions.finish_instructions(visit, wish, now)
-        return _step(session, visit)
+        return visit, _step(session, visit)
 
-    return as_json(_act(work))
+    return _step_reply(*_act(work))
 
 
 @api.post("/practice")
@@ -120,9 +139,7 @@ def practice() -> Response:
         return visit, reply
 
     visit, reply = _act(work)
-    if reply.step in AT_END:
-        reply = reply.model_copy(update={"completion": _completion(visit)})
-    return as_json(reply)
+    return as_json(reply.model_copy(update={"completion": _completion(visit, reply.step)}))
 
 
 @api.post("/answers")
@@ -151,7 +168,7 @@ def submit() -> Response:
         actions.submit(session, visit, here.task(session, visit.task_id), wish, now)
         return visit
 
-    return as_json(SubmitReply(step="done", completion=_completion(_act(work))))
+    return as_json(SubmitReply(step="done", completion=_completion(_act(work), "done")))
 
 
 def _act(action: Callable[[Session, Visit, int], T]) -> T:
@@ -162,13 +179,23 @@ def _act(action: Callable[[Session, Visit, int], T]) -> T:
     return transact(store, lambda session: action(session, open_visit(session, token, lock=True), now))
 
 
-def _step(session: Session, visit: Visit) -> StepReply:
+def _step(session: Session, visit: Visit) -> Step:
     task = pages().task(session, visit.task_id)
-    return StepReply(step=step_of(visit, len(answers_of(session, visit.id)), len(task.trials)))
+    step = step_of(visit, len(answers_of(session, visit.id)), len(task.trials))
+    return "incompatible" if step == "declined" and actions.left_for_device(session, visit) else step
 
 
-def _completion(visit: Visit) -> CompletionView | None:
-    """Where the participant's work is registered; None in a preview, and after ``forget``."""
+def _step_reply(visit: Visit, step: Step) -> Response:
+    return as_json(StepReply(step=step, completion=_completion(visit, step)))
+
+
+def _completion(visit: Visit, step: Step) -> CompletionView | None:
+    """Where the participant goes, with the code that tells the platform how it ended.
+
+    None before that, in a preview, after ``forget``, and where the platform needn't be told.
+    """
+    if step not in ENDINGS:
+        return None
     here = pages()
     if here.platform is None:
         return None
@@ -177,8 +204,9 @@ def _completion(visit: Visit) -> CompletionView | None:
     if submission is None:
         return None
     try:
-        finish = here.platform.finish(submission, completion_code(here.key, visit.posting_id))
-        return CompletionView(url=finish.url, form=finish.form)
+        ending = ENDINGS[step]
+        finish = here.platform.finish(submission, completion_code(here.key, visit.posting_id, ending), ending)
+        return None if finish is None else CompletionView(url=finish.url, form=finish.form)
     except PlatformError as error:
         # The answers are stored all the same; the page asks again when it is reloaded.
         log.error("visit %s: no way back to the platform: %s", visit.id, str(error).replace(submission, "its submission"))

@@ -4,25 +4,29 @@ import logging
 from pathlib import Path
 
 from flask import Flask, Response, request
+from jinja2 import FileSystemLoader
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from crowd_imi.errors import DesignError, Refused, StoreError, command
+from crowd_imi.hit_templates import template_folders
 from crowd_imi.hosted import origin_of
 from crowd_imi.keys import study_key
 from crowd_imi.pages.api import api
 from crowd_imi.pages.arrival import arrival, refusal_page
 from crowd_imi.pages.assets import assets
 from crowd_imi.pages.context import Pages, as_json
+from crowd_imi.pages.events import events
 from crowd_imi.pages.hosted import OWN, sprite_addresses
 from crowd_imi.pages.link import link
+from crowd_imi.pages.logs import log_requests
+from crowd_imi.pages.ready import ready
 from crowd_imi.pages.texts import load_texts
 from crowd_imi.pages.tokens import Tokens
 from crowd_imi.pages.view import Problem
 from crowd_imi.plan import load_plan
 from crowd_imi.platforms.base import Platform
-from crowd_imi.resources import resource
 from crowd_imi.store import Store
 from crowd_imi.study import Study
 
@@ -55,7 +59,7 @@ def create_app(study: Study, store: Store, platform: Platform | None, *, run_fol
         DesignError: there is no plan, or it has no practice.
         PagesError: sprites are hosted for pages at another address, or those of another plan are.
         StoreError: the store was made from another plan.
-        StudyError: the template has no texts in the study's language.
+        StudyError: the template has no texts in the study's language, or some that can't be filled.
     """
     plan = load_plan(study.plan)
     if not plan.practice:
@@ -64,22 +68,23 @@ def create_app(study: Study, store: Store, platform: Platform | None, *, run_fol
         raise StoreError(f"{run_folder}: its tasks come from another plan than {study.plan}; put the old plan back")
     sprites_at = sprite_addresses(study, store, plan)
     key = study_key(study.key)
-    templates = resource("hit_templates", study.file.pages.template)
-    app = Flask("crowd_imi.pages", static_folder=None, template_folder=templates)
+    app = Flask("crowd_imi.pages", static_folder=None, template_folder=None)
+    app.jinja_loader = FileSystemLoader([folder.absolute() for folder in template_folders(study)])
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
     app.extensions["crowd_imi"] = Pages(
         study=study,
         store=store,
         platform=platform,
         plan=plan,
-        texts=load_texts(study.file),
+        texts=load_texts(study),
         key=key,
         tokens=Tokens(key),
         sprites=plan.sprites,
         sprites_at=sprites_at,
     )
-    for blueprint in (arrival, link, api, assets):
+    for blueprint in (arrival, link, api, assets, events, ready):
         app.register_blueprint(blueprint)
+    log_requests(app)
     _handle_errors(app)
     frames = platform.frames if platform is not None else ()
     _add_headers(app, "" if sprites_at == OWN else f" {origin_of(sprites_at)}", " ".join(frames) or "'none'")
@@ -107,9 +112,7 @@ def _handle_errors(app: Flask) -> None:
     @app.errorhandler(PoolTimeoutError)
     def store_failed(error: Exception) -> Response:
         log.error("%s %s: the store said no: %s", request.method, request.path, type(error).__name__, exc_info=error)
-        response = _say(Refused("We can't store anything at the moment; please wait, your page tries again.", 503, "try-again"))
-        response.headers["Retry-After"] = "2"
-        return response
+        return _say(Refused("We can't store anything at the moment; please wait, your page tries again.", 503, "try-again"))
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
@@ -122,8 +125,21 @@ def _handle_errors(app: Flask) -> None:
         return _say(Refused("Something went wrong on our side; your answers up to here are stored.", 500, "failed"))
 
 
+RETRY_AFTER = {429: "1", 503: "2"}
+"""Status → seconds after which to ask again."""
+
+
 def _say(refused: Refused) -> Response:
-    """A page for who follows a link, a document for scripts."""
-    if request.blueprint in {"arrival", "link"}:
-        return refusal_page(refused)
-    return as_json(Problem(error=refused.reason, code=refused.code), refused.status)
+    """A page for who follows a link or is lost, a document for scripts."""
+    if request.blueprint in {"arrival", "link"} or (request.blueprint is None and _wants_page()):
+        response = refusal_page(refused)
+    else:
+        response = as_json(Problem(error=refused.reason, code=refused.code), refused.status)
+    if refused.status in RETRY_AFTER:
+        response.headers["Retry-After"] = RETRY_AFTER[refused.status]
+    return response
+
+
+def _wants_page() -> bool:
+    """A browser says that it takes HTML; our scripts, and most others', take anything."""
+    return not request.path.startswith("/api/") and "text/html" in {kind for kind, _ in request.accept_mimetypes}

@@ -8,11 +8,10 @@ from flask import Blueprint, Response, abort, render_template, request
 from pydantic import TypeAdapter, ValidationError
 
 from crowd_imi.allocation import Arrival, arrive, arrive_for_preview
-from crowd_imi.errors import BadLink, NoPlace, PlatformError, PreviewOnly, Refused, UnknownSubmission
+from crowd_imi.errors import BadLink, NoPlace, PlatformError, PostingPaused, PreviewOnly, Refused, UnknownSubmission
 from crowd_imi.pages.context import pages, request_clock
 from crowd_imi.pages.requests import Parameter
 from crowd_imi.platforms.base import Capability, Platform, PlatformSubmission
-from crowd_imi.resources import resource
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.people import is_known
 from crowd_imi.store.tables import Visit
@@ -47,8 +46,8 @@ def arrive_from_platform() -> Response:
     _require_posting(here.platform, here.store, query)
     try:
         submission = _ask_platform(here.platform, query)
-    except NoPlace:
-        return no_place_page()
+    except NoPlace as none:
+        return no_place_page(none)
     with here.store.read() as session:
         posting = posting_of(session, here.platform.name, submission.posting)
     if posting is None:
@@ -82,15 +81,19 @@ def arrive_for_a_look() -> Response:
 @arrival.get("/visit")
 def shell() -> Response:
     """The page, the same for everybody; its token stands behind the # of its address."""
-    page = resource("hit_templates", pages().study.file.pages.template, "visit.html").read_bytes()
-    return Response(page, mimetype="text/html", headers={"Cache-Control": "no-cache"})
+    return Response(render_page("visit.html", texts=pages().texts), mimetype="text/html", headers={"Cache-Control": "no-cache"})
+
+
+def render_page(template: str, **facts: object) -> str:
+    """A page of the study's template; all of them share their head."""
+    return render_template(template, language=pages().texts["language"], **facts)
 
 
 def refusal_page(refused: Refused, *, advice: Advice = "what_to_do") -> Response:
     """What somebody reads who can't take part: why, and what to do, which is less for who has no place (any more)."""
     texts = pages().texts["refusals"]
     words = texts.get(refused.code, texts["bad-link"])
-    page = render_template(
+    page = render_page(
         "refusal.html",
         refusal=refused.code,
         heading=words["heading"],
@@ -100,8 +103,10 @@ def refusal_page(refused: Refused, *, advice: Advice = "what_to_do") -> Response
     return Response(page, refused.status, mimetype="text/html", headers={"Cache-Control": "no-store"})
 
 
-def no_place_page() -> Response:
-    """What somebody reads whose link is good, when no place is free."""
+def no_place_page(none: NoPlace) -> Response:
+    """What somebody reads whose link is good, when no place is free or nobody new is let in for now."""
+    if isinstance(none, PostingPaused):
+        return refusal_page(Refused("This study is paused at the moment.", 409, "paused"), advice="no_place")
     return refusal_page(Refused("Every place of this study is taken at the moment.", 409, "study-full"), advice="no_place")
 
 

@@ -1,14 +1,16 @@
 """Files: scripts and styles of the task page, and sprites, whose headers tell nothing about them."""
 
 import re
+from pathlib import Path
 
 from flask import Blueprint, Response, abort, request, send_file
 
 from crowd_imi.errors import CrowdImiError
+from crowd_imi.hit_templates import template_file
 from crowd_imi.keys import health_answer
 from crowd_imi.pages.context import as_json, pages
 from crowd_imi.records import Record
-from crowd_imi.resources import built, resource
+from crowd_imi.resources import built
 
 assets = Blueprint("assets", __name__)
 
@@ -37,21 +39,24 @@ def health() -> Response:
 
 
 @assets.get("/static/<name>")
-def template_file(name: str) -> Response:
+def static_file(name: str) -> Response:
     """A file of the study's template."""
-    return _file("hit_templates", pages().study.file.pages.template, name)
+    return _file(template_file(pages().study, name) if _may_be_served(name) else None, name)
 
 
 @assets.get("/static/vendor/<name>")
 def vendor_file(name: str) -> Response:
     """jsPsych, as the build took it from the npm registry."""
-    return _file("", name)
+    try:
+        return _file(built(name) if _may_be_served(name) else None, name)
+    except CrowdImiError:
+        abort(404)
 
 
 @assets.get("/sprites/<name>")
 def sprite(name: str) -> Response:
     """One sprite. No date, no tag: when a file was written could tell trials apart."""
-    if name not in pages().sprites:
+    if not pages().serves(name):
         abort(404)
     try:
         content = (pages().study.sprites / name).read_bytes()
@@ -61,15 +66,17 @@ def sprite(name: str) -> Response:
     return Response(content, mimetype="image/avif", headers=headers)
 
 
-def _file(*parts: str) -> Response:
-    name = parts[-1]
-    suffix = "." + name.rpartition(".")[2]
-    if suffix not in SERVED or _NAME.fullmatch(name) is None:
+def _may_be_served(name: str) -> bool:
+    return _suffix(name) in SERVED and _NAME.fullmatch(name) is not None
+
+
+def _suffix(name: str) -> str:
+    return "." + name.rpartition(".")[2]
+
+
+def _file(path: Path | None, name: str) -> Response:
+    if path is None:
         abort(404)
-    try:
-        path = resource(*parts) if parts[0] else built(name)
-    except CrowdImiError:
-        abort(404)
-    response = send_file(path, mimetype=SERVED[suffix], conditional=True)
+    response = send_file(path.absolute(), mimetype=SERVED[_suffix(name)], conditional=True)
     response.headers["Cache-Control"] = "no-cache"
     return response

@@ -1,5 +1,6 @@
 """What every request needs: the study, its store, and who is asking."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -9,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import has_ended
 from crowd_imi.errors import Refused
+from crowd_imi.pages.hosted import OWN
+from crowd_imi.pages.pace import Pace
 from crowd_imi.pages.requests import Request, storable
 from crowd_imi.pages.tokens import Tokens
 from crowd_imi.plan import Plan
@@ -16,11 +19,15 @@ from crowd_imi.platforms.base import Platform
 from crowd_imi.records import Record
 from crowd_imi.store import Clock, SimulatedClock, Store, StoreKind
 from crowd_imi.store.tables import Visit
+from crowd_imi.store.tasks import shows
 from crowd_imi.store.visits import TaskTrials, find_visit, load_task
 from crowd_imi.study import Study
 
 CLOCK_HEADER = "X-Rehearsal-Clock"
 TOKEN_HEADER = "X-Visit-Token"
+
+LONGEST_VISIT_MS = 30 * 24 * 3600 * 1000
+"""After so long a visit's token ends, whatever it is at; who was late could finish until then."""
 
 R = TypeVar("R", bound=Request)
 
@@ -44,6 +51,22 @@ class Pages:
     """The name of a sprite behind this is its address for browsers."""
     tasks: dict[int, TaskTrials] = field(default_factory=dict)
     """Tasks that were asked for: they never change."""
+    pace: Pace = field(default_factory=Pace)
+    plan_sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan_sha256", self.plan.sha256)
+
+    def serves(self, sprite: str) -> bool:
+        """Whether a sprite may be asked for: the plan's, or one of tasks that came later, also while this server runs."""
+        if sprite in self.sprites:
+            return True
+        with self.store.read() as session:
+            return shows(session, sprite)
+
+    def sprites_of(self, task: TaskTrials) -> str:
+        """Where browsers get a task's sprites: what came after the plan isn't hosted, and comes from these pages."""
+        return self.sprites_at if task.trials[0].sprite in self.sprites else OWN
 
     def task(self, session: Session, task_id: int) -> TaskTrials:
         """A task's trials, from memory when they were read before."""
@@ -86,7 +109,7 @@ def open_visit(session: Session, token: tuple[str, int], *, lock: bool) -> Visit
         raise Refused("This page belongs to no visit; please open the study again from where you chose it.", 401, "bad-token")
     if visit.generation != generation:
         raise Refused("The study was opened again in another window and goes on there.", 401, "ended")
-    if has_ended(visit):
+    if has_ended(visit) or request_clock(pages().store).now() - visit.arrived_at > LONGEST_VISIT_MS:
         raise Refused("Your time for this study is over, and your place went to somebody else.", 410, "timed-out")
     return visit
 
@@ -95,9 +118,13 @@ def asked_token() -> tuple[str, int]:
     """The visit and the generation of the token that came with this request.
 
     Raises:
-        Refused: there is none, or nobody here signed it.
+        Refused: there is none, nobody here signed it, or its visit asks too often.
     """
-    return pages().tokens.read(request.headers.get(TOKEN_HEADER, ""))
+    here = pages()
+    visit, generation = here.tokens.read(request.headers.get(TOKEN_HEADER, ""))
+    simulated = here.store.kind is StoreKind.REHEARSAL
+    here.pace.take(visit, request_clock(here.store).now() / 1000 if simulated else time.monotonic())
+    return visit, generation
 
 
 def asked(model: type[R]) -> R:

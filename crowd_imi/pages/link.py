@@ -1,10 +1,10 @@
 """The link platform's pages: the first one, where who was invited begins, and the last one, with the code to copy."""
 
-from flask import Blueprint, Response, redirect, render_template, request
+from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from crowd_imi.errors import BadLink, NoPlace, PlatformError
-from crowd_imi.pages.arrival import bad_link, link_query, no_place_page
+from crowd_imi.pages.arrival import bad_link, link_query, no_place_page, render_page
 from crowd_imi.pages.context import pages
 from crowd_imi.platforms.link import LinkPlatform
 
@@ -26,8 +26,8 @@ def join() -> AnyResponse:
         entry = platform.entry(query)
     except BadLink:
         raise bad_link() from None
-    except NoPlace:
-        return no_place_page()
+    except NoPlace as none:
+        return no_place_page(none)
     return _page("start.html", entry=entry, words=pages().texts["start"])
 
 
@@ -49,5 +49,8 @@ def _platform() -> LinkPlatform:
 
 
 def _page(template: str, **facts: object) -> Response:
-    page = render_template(template, language=pages().texts["language"], **facts)
-    return Response(page, mimetype="text/html", headers={"Cache-Control": "no-store", "Content-Security-Policy": POLICY})
+    return Response(
+        render_page(template, **facts),
+        mimetype="text/html",
+        headers={"Cache-Control": "no-store", "Content-Security-Policy": POLICY},
+    )

@@ -12,7 +12,7 @@ def review_sheet(study: Study) -> str:
     Raises:
         StudyError: the template has no texts in the study's language.
     """
-    texts = load_texts(study.file)
+    texts = load_texts(study)
     parts = (
         f"# {study.file.study.title}: information for the review board",
         _people(study),

@@ -13,6 +13,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from crowd_imi.errors import PagesError
+from crowd_imi.pages.logs import JsonLines, log_as_json
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -96,6 +97,7 @@ def serve_sites(
     Raises:
         SystemExit: always, at the end.
     """
+    log_as_json()
     _Server(sites, workers, ready, leaving).run()
 
 
@@ -157,11 +159,13 @@ def end_with(parent: int) -> None:
 
 
 class QuietLogger(Logger):  # type: ignore[misc]
-    """gunicorn's log without anybody's address and without what stands behind a ``?``, where platforms put ids."""
+    """gunicorn's log as JSON lines, without anybody's address and what stands behind a ``?``, where platforms put ids."""
 
     def setup(self, cfg: object) -> None:
         super().setup(cfg)
         self.error_log.addFilter(_without_people)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonLines())
 
 
 def _without_people(record: logging.LogRecord) -> bool:

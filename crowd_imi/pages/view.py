@@ -9,7 +9,7 @@ from crowd_imi.records import Condition, Record, Side
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.visits import ShownTrial, TaskTrials
 
-Step = Literal["consent", "instructions", "practice", "main", "feedback", "done", "failed_practice", "declined"]
+Step = Literal["consent", "instructions", "practice", "main", "feedback", "done", "failed_practice", "declined", "incompatible"]
 
 S = VisitState
 
@@ -80,6 +80,8 @@ class StepReply(Record):
     """Where the visit stands now."""
 
     step: Step
+    completion: CompletionView | None = None
+    """Where to go when it ends here."""
 
 
 class PracticeReply(Record):

@@ -3,9 +3,11 @@
 Adapters translate a platform's words into these; ``tests/contract`` holds every one of them to it over HTTP.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
+
+from pydantic import Field
 
 from crowd_imi.records import Money, Record
 
@@ -22,13 +24,31 @@ class Capability(StrEnum):
     REJECT = "reject"
     """``reject``: a submission isn't paid, and its participant is told so."""
     BONUS = "bonus"
-    """``send_bonus``: money beside the reward, also for somebody who couldn't hand in."""
+    """``send_bonuses``: money beside the reward."""
+    BONUS_UNFINISHED = "bonus without handing in"
+    """A bonus also for somebody who couldn't hand in."""
     KEYED_BONUS = "keyed bonus"
     """A bonus that is sent again with the same key is paid once."""
     PAYS_RETURNED = "pays who gave the place back"
     """``approve`` also pays somebody who finished and then gave the place back; elsewhere a bonus has to stand in."""
     LISTS_ACTIVE = "lists who is at it"
     """``submissions`` and ``submission`` know a place from the moment when it is taken, not only once it is handed in."""
+
+
+class Ending(StrEnum):
+    """How somebody's part ended, which the completion code tells the platform."""
+
+    COMPLETED = "completed"
+    NO_CONSENT = "no_consent"
+    """Didn't agree to take part: owed nothing, and asked to give the place back."""
+    FAILED_PRACTICE = "failed_practice"
+    """Failed the last allowed practice block: paid like everybody else."""
+    INCOMPATIBLE_DEVICE = "incompatible_device"
+    """Came with a phone, say: owed nothing, and asked to give the place back."""
+
+
+UNPAID_ENDINGS = frozenset({Ending.NO_CONSENT, Ending.INCOMPATIBLE_DEVICE})
+"""Who ends like this never began, and gives the place back."""
 
 
 class PostingState(StrEnum):
@@ -53,6 +73,9 @@ class PostingRequest(Record):
     places: int
     minutes: float
     completion_code: str
+    """Of who is through with it."""
+    other_codes: dict[Ending, str] = Field(default_factory=dict)
+    """Of who ends otherwise; platforms with one code for all take no notice of them."""
 
 
 class PlatformSubmission(Record):
@@ -63,8 +86,22 @@ class PlatformSubmission(Record):
     """The platform's id of the posting."""
     participant: str
     status: str
-    """In the words of ``lifecycle.PlatformStatus``: active, awaiting_review, returned, timed_out, approved, rejected;
+    """In the words of ``lifecycle.PlatformStatus``: active, awaiting_review, returned, timed_out, approved, rejected …;
     a word of the platform's own where it has one more."""
+    paid: Money | None = None
+    """What was paid for it, where that isn't the reward; fees not included."""
+
+
+class BonusOrder(Record):
+    """A bonus that is to be paid."""
+
+    submission: str
+    """Whose; the platform's id."""
+    money: Money
+    key: str
+    """Ours, unique for this bonus; platforms that keep it pay it once."""
+    reason: str
+    """What the participant reads, where the platform shows it."""
 
 
 class PlatformBonus(Record):
@@ -94,7 +131,7 @@ class Account(Record):
 class Platform(Protocol):
     """A platform's requester side.
 
-    Every method but ``send_bonus`` may be called again after a crash: the same call does the same thing once.
+    Every method but ``send_bonuses`` may be called again after a crash: the same call does the same thing once.
 
     Raises:
         PlatformError: the platform said no, doesn't know the posting or submission, or couldn't be reached after a bounded
@@ -108,6 +145,8 @@ class Platform(Protocol):
     posting_parameter: str | None
     """What a link calls its posting, where that is looked up before the platform is asked: anybody can make up links. None
     where ``arrive`` finds out by itself."""
+    bonus_batch: int
+    """The most bonuses that ``send_bonuses`` takes at once; 1 where they are paid one by one."""
 
     def account(self) -> Account:
         """Whose money is spent: fails with one clear line when the credentials are wrong."""
@@ -153,6 +192,10 @@ class Platform(Protocol):
         """How many places are offered in all."""
         ...
 
+    def places_taken(self, posting: str) -> int | None:
+        """How many of them are taken, as the platform counts; None where it doesn't say, and statuses tell it."""
+        ...
+
     def arrive(self, query: Mapping[str, str]) -> PlatformSubmission:
         """Who comes with a link, on the platform's word: ids in a link prove nothing by themselves.
 
@@ -183,14 +226,11 @@ class Platform(Protocol):
         """Refuse the reward, with a reason that the participant reads; rejecting again changes nothing."""
         ...
 
-    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
-        """Pay a bonus. **Not to be repeated blindly**: after a crash ``bonuses`` says whether it arrived.
+    def send_bonuses(self, orders: Sequence[BonusOrder], note: Callable[[str], None]) -> str:
+        """Pay bonuses. **Not to be repeated blindly**: after a crash ``bonuses`` says whether they arrived.
 
         Args:
-            submission: whose.
-            bonus: how much.
-            key: ours, unique for this bonus; platforms that keep it pay it once.
-            reason: what the participant reads.
+            orders: up to ``bonus_batch``, each of another submission of the same posting; paid together or not at all.
             note: called with what the ledger should remember before the money moves, e.g. a batch's id.
 
         Returns:
@@ -202,12 +242,25 @@ class Platform(Protocol):
         """The bonuses of a submission that the platform shows now; some show them a while after they were sent."""
         ...
 
+    def all_bonuses(self, posting: str) -> Mapping[str, tuple[PlatformBonus, ...]]:
+        """Submission → its bonuses as the platform shows them now, in as few requests as it allows; others have none."""
+        ...
+
     def release(self, submission: str) -> None:
         """Take back the place of somebody who is still at it (timed_out); changes nothing when the place was given up."""
         ...
 
-    def finish(self, submission: str, completion_code: str) -> Finish:
-        """The participant's answers are stored: where the browser goes; calling again says the same."""
+    def finish(self, submission: str, completion_code: str, ending: Ending = Ending.COMPLETED) -> Finish | None:
+        """Where the browser goes once everything is stored; calling again says the same.
+
+        Args:
+            submission: whose part ended.
+            completion_code: the posting's for this ending.
+            ending: how it ended.
+
+        Returns:
+            None where there is nothing to hand in: who didn't begin has given the place back by this, or does it on the platform.
+        """
         ...
 
 

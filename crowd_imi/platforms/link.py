@@ -21,9 +21,9 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from crowd_imi.errors import BadLink, NoPlace
+from crowd_imi.errors import BadLink, NoPlace, PostingPaused
 from crowd_imi.keys import keyed_hash
-from crowd_imi.platforms.base import Account, Finish, PlatformSubmission, PostingState
+from crowd_imi.platforms.base import UNPAID_ENDINGS, Account, Ending, Finish, PlatformSubmission, PostingState
 from crowd_imi.platforms.own_books import (
     HANDED_IN,
     OCCUPYING,
@@ -207,23 +207,29 @@ class LinkPlatform(OwnBooks):
                 session.add(row)
             return as_submission(row)
 
-    def finish(self, submission: str, completion_code: str) -> Finish:
+    def finish(self, submission: str, completion_code: str, ending: Ending = Ending.COMPLETED) -> Finish | None:
+        """Who didn't begin gives the place back by this; everybody else hands in, and sees the posting's one code."""
+        if ending in UNPAID_ENDINGS:
+            self.give_back(submission)
+            return None
+        return Finish(url=self._hand_in(submission, completion_code if ending is Ending.COMPLETED else None))
+
+    def _hand_in(self, submission: str, code: str | None = None) -> str:
         with self._write() as session:
             row = self._submission(session, submission)
             # Late ones count as well: their answers are stored, and they are paid.
             if row.status not in HANDED_IN:
                 row.status = "awaiting_review"
             participant = row.participant
+            code = code or self._posting(session, row.posting_id).completion_code
         if self._section.return_url is not None:
-            return Finish(url=_with_parameters(self._section.return_url, code=completion_code, participant=participant))
+            return _with_parameters(self._section.return_url, code=code, participant=participant)
         token = str(self._completions.dumps(submission))
-        return Finish(url=f"{self._base_url}/finished?{urlencode({'token': token})}")
+        return f"{self._base_url}/finished?{urlencode({'token': token})}"
 
     def finish_url(self, submission: str) -> str:
-        """Where ``finish`` sent somebody who handed in."""
-        with self._read() as session:
-            code = self._posting(session, self._submission(session, submission).posting_id).completion_code
-        return self.finish(submission, code).url
+        """Where ``finish`` sends somebody who hands in."""
+        return self._hand_in(submission)
 
     def completion(self, token: str) -> Completion:
         """What the last page shows to who handed in.
@@ -259,6 +265,8 @@ class LinkPlatform(OwnBooks):
 
 
 def _require_place(session: Session, posting: PostingRow) -> None:
+    if posting.state == PostingState.PAUSED:
+        raise PostingPaused(f"posting {posting.id} is paused: it takes nobody new until it is resumed")
     if posting.state != PostingState.OPEN:
         raise NoPlace(f"posting {posting.id} is {posting.state}: it takes nobody new")
     if taken_places(session, posting.id) >= posting.places:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, MetaData, inspect, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from crowd_imi.errors import BadLink, PlatformError, UnknownSubmission
-from crowd_imi.platforms.base import Account, Finish, PlatformSubmission, PostingState
+from crowd_imi.platforms.base import UNPAID_ENDINGS, Account, Ending, Finish, PlatformSubmission, PostingState
 from crowd_imi.platforms.own_books import OwnBooks, PostingRow, SubmissionRow, as_submission, taken_places
 from crowd_imi.records import Money, Record
 from crowd_imi.store.clock import Clock
@@ -78,12 +78,17 @@ class LocalPlatform(OwnBooks):
             raise UnknownSubmission(f"submission {submission} isn't this participant's, or is of another posting")
         return found
 
-    def finish(self, submission: str, completion_code: str) -> Finish:
+    def finish(self, submission: str, completion_code: str, ending: Ending = Ending.COMPLETED) -> Finish | None:
+        """Who didn't begin gives the place back by this; everybody else hands in with the posting's one code."""
+        if ending in UNPAID_ENDINGS:
+            self.give_back(submission)
+            return None
         with self._read() as session:
             base = session.get(_Setting, "base_url")
+            code = self._posting(session, self._submission(session, submission).posting_id).completion_code
         if base is None:
             raise PlatformError("the local platform has no address yet; start its list of places with `crowd-imi serve`")
-        return Finish(url=f"{base.value}/complete?{urlencode({'submission': submission, 'code': completion_code})}")
+        return Finish(url=f"{base.value}/complete?{urlencode({'submission': submission, 'code': code})}")
 
     def set_base_url(self, url: str) -> None:
         """Where the list of places is served; ``finish`` points there."""

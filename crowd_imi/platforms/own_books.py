@@ -4,15 +4,23 @@ Several processes may use the file at once; what was written is on disk. The stu
 """
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import ForeignKey, Index, MetaData, func, select, text
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from crowd_imi.errors import PlatformError, UnknownSubmission
-from crowd_imi.platforms.base import Capability, PlatformBonus, PlatformSubmission, PostingRequest, PostingState
+from crowd_imi.errors import PlatformError, UnknownSubmission, Unreachable
+from crowd_imi.platforms.base import (
+    BonusOrder,
+    Capability,
+    PlatformBonus,
+    PlatformSubmission,
+    PostingRequest,
+    PostingState,
+)
 from crowd_imi.records import Money, Record
 from crowd_imi.store.clock import Clock, SystemClock
 from crowd_imi.store.engine import open_engine
@@ -102,6 +110,7 @@ class OwnBooks:
     name: str
     capabilities = frozenset(Capability)
     posting_parameter: str | None = None
+    bonus_batch = 1
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -129,7 +138,7 @@ class OwnBooks:
             if posting is None:
                 posting = PostingRow(
                     id=secrets.token_hex(8),
-                    **request.model_dump(exclude={"reward"}),
+                    **request.model_dump(exclude={"reward", "other_codes"}),
                     reward=request.reward.amount,
                     currency=request.reward.currency,
                     posted_at=self._clock.now(),
@@ -179,6 +188,9 @@ class OwnBooks:
         with self._read() as session:
             return self._posting(session, posting).places
 
+    def places_taken(self, posting: str) -> int | None:
+        return None
+
     def free_places(self, posting: str) -> int:
         """How many places nobody has taken; 0 while nobody new is let in."""
         with self._read() as session:
@@ -219,28 +231,38 @@ class OwnBooks:
                 raise PlatformError(f"submission {submission} is {row.status.replace('_', ' ')}: only who handed in is rejected")
             row.status = "rejected"
 
-    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
+    def send_bonuses(self, orders: Sequence[BonusOrder], note: Callable[[str], None]) -> str:
         with self._write() as session:
-            self._submission(session, submission)
-            if session.get(BonusRow, key) is None:
-                paid = BonusRow(
-                    key=key,
-                    submission_id=submission,
-                    amount=bonus.amount,
-                    currency=bonus.currency,
-                    reason=reason,
-                    paid_at=self._clock.now(),
-                )
-                session.add(paid)
-        return f"bonus {key}"
+            for order in orders:
+                self._submission(session, order.submission)
+                if session.get(BonusRow, order.key) is None:
+                    paid = BonusRow(
+                        key=order.key,
+                        submission_id=order.submission,
+                        amount=order.money.amount,
+                        currency=order.money.currency,
+                        reason=order.reason,
+                        paid_at=self._clock.now(),
+                    )
+                    session.add(paid)
+        return ", ".join(f"bonus {order.key}" for order in orders)
 
     def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
         with self._read() as session:
-            self._submission(session, submission)
+            posting = self._submission(session, submission).posting_id
+        return self.all_bonuses(posting).get(submission, ())
+
+    def all_bonuses(self, posting: str) -> Mapping[str, tuple[PlatformBonus, ...]]:
+        chosen = select(BonusRow).join(SubmissionRow, SubmissionRow.id == BonusRow.submission_id)
+        with self._read() as session:
             rows = session.scalars(
-                select(BonusRow).where(BonusRow.submission_id == submission).order_by(BonusRow.paid_at, BonusRow.key)
+                chosen.where(SubmissionRow.posting_id == posting).order_by(BonusRow.paid_at, BonusRow.key)
             ).all()
-        return tuple(PlatformBonus(amount=Money(amount=r.amount, currency=r.currency), key=r.key) for r in rows)
+        shown: dict[str, tuple[PlatformBonus, ...]] = {}
+        for row in rows:
+            bonus = PlatformBonus(amount=Money(amount=row.amount, currency=row.currency), key=row.key)
+            shown[row.submission_id] = (*shown.get(row.submission_id, ()), bonus)
+        return shown
 
     def payments(self) -> tuple[PaymentNote, ...]:
         """Every reward that was approved, the oldest first."""
@@ -272,13 +294,24 @@ class OwnBooks:
     @contextmanager
     def _write(self) -> Iterator[Session]:
         """One transaction that may write; nobody else writes meanwhile (BEGIN IMMEDIATE)."""
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
+        with self._answering(), Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def _read(self) -> Iterator[Session]:
-        with Session(self._reading, expire_on_commit=False) as session, session.begin():
+        with self._answering(), Session(self._reading, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """A file that stays locked, or a disk that is full, is a platform that gives no answer: nothing of it was kept."""
+        try:
+            yield
+        except DatabaseError as error:
+            raise Unreachable(
+                f"{self._engine.url.database}: the {self.name} platform's books can't be used ({error.orig}); is another program "
+                "holding the file, or is the disk full? Run the same command again"
+            ) from None
 
     def _posting(self, session: Session, posting: str) -> PostingRow:
         found = session.get(PostingRow, posting)

@@ -5,7 +5,7 @@ the study's internal name, by which a study is found again that a crash left unr
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import ROUND_HALF_UP, Decimal
 from math import ceil, sqrt
@@ -15,7 +15,9 @@ from urllib.parse import quote, urlencode, urlsplit
 from crowd_imi.errors import BadLink, PlatformError, UnknownSubmission, Unreachable
 from crowd_imi.platforms.base import (
     Account,
+    BonusOrder,
     Capability,
+    Ending,
     Finish,
     PlatformBonus,
     PlatformSubmission,
@@ -35,13 +37,30 @@ STATUSES = {
     "RESERVED": "active",
     "ACTIVE": "active",
     "AWAITING REVIEW": "awaiting_review",
+    "PROCESSING": "awaiting_review",
     "APPROVED": "approved",
     "PARTIALLY APPROVED": "approved",
     "REJECTED": "rejected",
     "RETURNED": "returned",
     "TIMED-OUT": "timed_out",
+    "SCREENED OUT": "screened_out",
 }
 """Prolific's words for a submission in ours; others are carried as they are."""
+
+CODES: dict[Ending, tuple[str, str | None]] = {
+    Ending.COMPLETED: ("COMPLETED", None),
+    Ending.FAILED_PRACTICE: ("OTHER", None),
+    Ending.NO_CONSENT: ("NO_CONSENT", "You didn't agree to take part, so please return your submission. Thank you for looking."),
+    Ending.INCOMPATIBLE_DEVICE: (
+        "INCOMPATIBLE_DEVICE",
+        "The study needs a computer, so please return your submission. Thank you for trying.",
+    ),
+}
+"""Ending → the completion code's type, and why a return is asked for. What isn't returned is reviewed: by the ledger, under the
+cap. Failing the practice is no failed attention check: it is paid, and nobody is to be rejected for it."""
+_RETURNING = frozenset(kind for kind, reason in CODES.values() if reason is not None)
+MOST_BONUSES = 200
+"""Of a batch."""
 
 _PARAMETERS = {"PROLIFIC_PID": "{{%PROLIFIC_PID%}}", "STUDY_ID": "{{%STUDY_ID%}}", "SESSION_ID": "{{%SESSION_ID%}}"}
 _FULL_OR_STOPPED = ("AWAITING REVIEW", "COMPLETED")
@@ -75,6 +94,7 @@ class ProlificPlatform:
     name = "prolific"
     frames: tuple[str, ...] = ()
     posting_parameter: str | None = "STUDY_ID"
+    bonus_batch = MOST_BONUSES
     capabilities = frozenset(Capability) - {Capability.FEWER_PLACES, Capability.KEYED_BONUS, Capability.PAYS_RETURNED}
 
     def __init__(  # noqa: PLR0913 (whose, what, where, and how patiently)
@@ -97,6 +117,8 @@ class ProlificPlatform:
         self._api = ProlificApi(token.strip(), endpoint or LIVE, first_wait, patience)
         self._app = APP if endpoint is None else self._api.endpoint
         origin = None if pages is None else "://".join(urlsplit(pages)[:2])
+        self._currencies: dict[str, str] = {}
+        self._code_types: dict[str, dict[str, str]] = {}
         self._signed = SignedLinks(self._api.endpoint, origin, min(patience, KEYS_SECONDS)) if section.signed_arrivals else None
 
     def account(self) -> Account:
@@ -166,6 +188,10 @@ class ProlificPlatform:
     def places(self, posting: str) -> int:
         return int(self._study(posting)["total_available_places"])
 
+    def places_taken(self, posting: str) -> int | None:
+        taken = self._study(posting).get("places_taken")
+        return taken if isinstance(taken, int) else None
+
     def arrive(self, query: Mapping[str, str]) -> PlatformSubmission:
         participant, posting, submission = (query.get(name, "") for name in _PARAMETERS)
         if not all(map(_ID.fullmatch, (participant, posting, submission))):
@@ -178,17 +204,43 @@ class ProlificPlatform:
         return found
 
     def submissions(self, posting: str) -> Iterator[PlatformSubmission]:
+        for found in self._listed(posting):
+            yield self._submission(found)
+
+    def _listed(self, posting: str) -> Iterator[dict[str, Any]]:
         for found in self._api.pages("submissions/", study=_id(posting)):
-            yield _submission({"study": posting, **found})
+            yield {"study": posting, **found}
 
     def submission(self, submission: str) -> PlatformSubmission:
         try:
-            return _submission(self._api.get(f"submissions/{_id(submission)}/"))
+            return self._submission(self._api.get(f"submissions/{_id(submission)}/"))
         except NotThere as refusal:
             raise UnknownSubmission(str(refusal)) from None
 
+    def _submission(self, found: Mapping[str, Any]) -> PlatformSubmission:
+        participant, study = found.get("participant_id") or found.get("participant"), _study_of(found)
+        word = str(found.get("status"))
+        if isinstance(participant, Mapping):
+            participant = participant.get("id")
+        status, paid = STATUSES.get(word, word), None
+        if status == "awaiting_review":
+            status = self._by_code(study, found.get("study_code") or found.get("entered_code"))
+        elif word == "PARTIALLY APPROVED" and isinstance(found.get("reward"), int):
+            paid = Money(amount=found["reward"], currency=self._currency(study))
+        return PlatformSubmission(id=str(found["id"]), posting=study, participant=str(participant), status=status, paid=paid)
+
+    def _by_code(self, posting: str, code: object) -> str:
+        """What the code with which somebody handed in says; without any, or with one that isn't the study's, a person looks."""
+        if posting not in self._code_types:  # codes never change once a study is published
+            codes = self._study(posting).get("completion_codes") or ()
+            self._code_types[posting] = {str(one.get("code")): str(one.get("code_type")) for one in codes}
+        if not self._code_types[posting]:
+            return "awaiting_review"
+        kind = self._code_types[posting].get(str(code))
+        return "wrong_code" if kind is None else "return_asked" if kind in _RETURNING else "awaiting_review"
+
     def approve(self, submission: str) -> None:
-        if self.submission(submission).status != "approved":
+        if self._status(submission) != "approved":
             self._api.put(f"submissions/{_id(submission)}/transition/", {"action": "APPROVE"}, method="POST")
 
     def reject(self, submission: str, reason: str) -> None:
@@ -199,26 +251,44 @@ class ProlificPlatform:
             raise PlatformError(
                 f"Prolific wants a reason of at least {SHORTEST_REJECTION} characters; this one has {len(message)}"
             )
-        if self.submission(submission).status != "rejected":
+        if self._status(submission) != "rejected":
             content = {"action": "REJECT", "message": message, "rejection_category": category}
             self._api.put(f"submissions/{_id(submission)}/transition/", content, method="POST")
 
-    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
-        """Pay a bonus. Prolific keeps neither key nor reason; the batch's id is noted before it is paid."""
-        posting = self.submission(submission).posting
-        line = f"{_id(submission)},{bonus.amount // 100}.{bonus.amount % 100:02d}"
+    def send_bonuses(self, orders: Sequence[BonusOrder], note: Callable[[str], None]) -> str:
+        """Pay bonuses in one batch. Prolific keeps neither key nor reason; the batch's id is noted before it is paid."""
+        posting = self.submission(orders[0].submission).posting
+        lines = "\n".join(f"{_id(o.submission)},{o.money.amount // 100}.{o.money.amount % 100:02d}" for o in orders)
         # Made twice after a cut, a batch costs nothing: only paying it does.
-        batch = str(self._api.put("submissions/bonus-payments/", {"study_id": posting, "csv_bonuses": line}, method="POST")["id"])
+        content = {"study_id": posting, "csv_bonuses": lines}
+        batch = str(self._api.put("submissions/bonus-payments/", content, method="POST")["id"])
         note(f"batch {batch}")
         self._api.once(f"bulk-bonus-payments/{_id(batch)}/pay/", {})
         return f"batch {batch}"
 
     def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
         found = self._api.get(f"submissions/{_id(submission)}/")
-        study = self._study(str(found.get("study_id") or found.get("study")))
-        currency = str(study.get("presentment_currency_code") or study.get("currency_code") or "GBP")
-        paid = found.get("bonus_payments") or ()
-        return tuple(PlatformBonus(amount=Money(amount=int(amount), currency=currency), key=None) for amount in paid)
+        return _bonuses(found, self._currency(_study_of(found)))
+
+    def all_bonuses(self, posting: str) -> Mapping[str, tuple[PlatformBonus, ...]]:
+        currency, shown = self._currency(posting), {}
+        for found in self._listed(posting):
+            identity = str(found["id"])
+            bonuses = _bonuses(found, currency) if "bonus_payments" in found else self.bonuses(identity)
+            if bonuses:
+                shown[identity] = bonuses
+        return shown
+
+    def _currency(self, posting: str) -> str:
+        if posting not in self._currencies:
+            study = self._study(posting)
+            self._currencies[posting] = str(study.get("presentment_currency_code") or study.get("currency_code") or "GBP")
+        return self._currencies[posting]
+
+    def _status(self, submission: str) -> str:
+        """In our words, whatever the code was."""
+        found = str(self._api.get(f"submissions/{_id(submission)}/").get("status"))
+        return STATUSES.get(found, found)
 
     def release(self, submission: str) -> None:
         """Ask somebody to give the place back; Prolific takes it back when the allowed time is over."""
@@ -227,7 +297,7 @@ class ProlificPlatform:
             reasons = {"request_return_reasons": ["Withdrew from the study or didn't finish it."]}
             self._api.put(f"submissions/{_id(submission)}/request-return/", reasons, method="POST")
 
-    def finish(self, submission: str, completion_code: str) -> Finish:
+    def finish(self, submission: str, completion_code: str, ending: Ending = Ending.COMPLETED) -> Finish:
         return Finish(url=f"{self._app}/submissions/complete?{urlencode({'cc': completion_code})}")
 
     def quote(self, reward: Money, places: int) -> Money | None:
@@ -255,11 +325,12 @@ class ProlificPlatform:
     def _content(self, request: PostingRequest) -> dict[str, Any]:
         minutes = ceil(request.minutes)
         section = self._section
-        blocked = [
+        lists = [
             {"filter_id": name, "selected_values": list(values)}
             for name, values in (
                 ("previous_studies_blocklist", section.not_in_studies),
                 ("participant_group_blocklist", section.not_in_groups),
+                ("participant_group_allowlist", section.in_groups),
             )
             if values
         ]
@@ -270,12 +341,8 @@ class ProlificPlatform:
             "external_study_url": _arrival(request.arrival_url),
             "prolific_id_option": "url_parameters",
             "completion_codes": [
-                {
-                    "code": request.completion_code,
-                    "code_type": "COMPLETED",
-                    "actions": [{"action": "MANUALLY_REVIEW"}],
-                    "actor": "participant",
-                }
+                _code(code, ending, section.add_to_group)
+                for ending, code in {Ending.COMPLETED: request.completion_code, **request.other_codes}.items()
             ],
             "estimated_completion_time": minutes,
             "maximum_allowed_time": max(allowed_minutes(minutes), ceil(self._visit_minutes)),
@@ -283,7 +350,7 @@ class ProlificPlatform:
             "total_available_places": request.places,
             "device_compatibility": list(section.devices),
             "peripheral_requirements": [],
-            "filters": [*section.filters, *blocked],
+            "filters": [*section.filters, *lists],
             "submissions_config": {"max_submissions_per_participant": 1},
             "is_external_study_url_secure": section.signed_arrivals,
         }
@@ -364,14 +431,22 @@ def _id(identity: str) -> str:
     return identity
 
 
-def _submission(found: Mapping[str, Any]) -> PlatformSubmission:
-    participant = found.get("participant_id") or found.get("participant")
+def _study_of(found: Mapping[str, Any]) -> str:
     study = found.get("study_id") or found.get("study")
-    status = str(found.get("status"))
-    if isinstance(participant, Mapping):
-        participant = participant.get("id")
-    if isinstance(study, Mapping):
-        study = study.get("id")
-    return PlatformSubmission(
-        id=str(found["id"]), posting=str(study), participant=str(participant), status=STATUSES.get(status, status)
+    return str(study.get("id") if isinstance(study, Mapping) else study)
+
+
+def _bonuses(found: Mapping[str, Any], currency: str) -> tuple[PlatformBonus, ...]:
+    paid = found.get("bonus_payments") or ()
+    return tuple(PlatformBonus(amount=Money(amount=int(amount), currency=currency), key=None) for amount in paid)
+
+
+def _code(code: str, ending: Ending, group: str | None) -> dict[str, Any]:
+    """One completion code with what Prolific does about it; nothing is approved before it went through the ledger."""
+    kind, reason = CODES[ending]
+    actions: list[dict[str, str]] = (
+        [{"action": "MANUALLY_REVIEW"}] if reason is None else [{"action": "REQUEST_RETURN", "return_reason": reason}]
     )
+    if reason is None and group is not None:
+        actions.append({"action": "ADD_TO_PARTICIPANT_GROUP", "participant_group": group})
+    return {"code": code, "code_type": kind, "actions": actions, "actor": "participant"}

@@ -11,6 +11,9 @@ from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import Offer
 from crowd_imi.publisher.pay import HOURLY_FAIR, HOURLY_FLOOR, below
 from crowd_imi.signoff import require_sign_off
+from crowd_imi.store import Store
+from crowd_imi.store.engine import database_urls
+from crowd_imi.store.tasks import amendments
 from crowd_imi.study import Study
 from crowd_imi.vetoes import vetoed_but_shown
 
@@ -34,10 +37,26 @@ def require_ready(study: Study, plan: Plan) -> None:
         raise PublishError(
             f"{study.pack}: rendered anew since the tasks were planned; run `{command('plan', study.folder)}` again"
         )
-    vetoed = vetoed_but_shown(study, pack)
+    vetoed = vetoed_but_shown(study, pack, panels_made_anew(study))
     if vetoed is not None:  # asked apart from the sign-off, in whose place a content warning may stand
         raise PublishError(vetoed)
     require_sign_off(study, pack)
+
+
+def panels_made_anew(study: Study) -> tuple[str, ...]:
+    """Names of the amendments that made panels anew, the oldest first.
+
+    Raises:
+        StoreError: the study has begun, and its databases can't be used.
+    """
+    if not study.database.exists():
+        return ()
+    store = Store.open(*database_urls(study.folder))
+    try:
+        with store.read() as session:
+            return tuple(amendment.name for amendment in amendments(session) if amendment.panels_sha256 is not None)
+    finally:
+        store.close()
 
 
 def posting_problems(
@@ -59,6 +78,13 @@ def posting_problems(
     longest = LONGEST_TITLE.get(choice.name)
     if longest is not None and len(study.file.study.title) > longest:
         yield (f"study.title has {len(study.file.study.title)} characters, and {choice.name} takes {longest}; make it shorter")
+    yield from money_problems(study, platform, choice, offer, accept_low_pay=accept_low_pay)
+
+
+def money_problems(
+    study: Study, platform: Platform, choice: Choice, offer: Offer, *, accept_low_pay: bool = False
+) -> Iterator[str]:
+    """Everything about money that keeps places from being offered; as ``posting_problems``."""
     low = below(study, HOURLY_FLOOR)
     if choice.name != "local" and low is not None and not accept_low_pay:
         yield f"{low}; raise it, or say --accept-low-pay where your review board agreed to it"

@@ -3,28 +3,31 @@
 import secrets
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import PublishError, StoreError
 from crowd_imi.keys import completion_code, study_key
-from crowd_imi.ledger import IntentState, PaidCall, lease, spend
-from crowd_imi.plan import Plan, load_plan
-from crowd_imi.platforms.base import Platform, PostingRequest, price
+from crowd_imi.ledger import PaidCall, lease, spend
+from crowd_imi.plan import Amendment, Plan, PlannedTask, load_plan
+from crowd_imi.platforms.base import Ending, Platform, PostingRequest, price
 from crowd_imi.platforms.opening import Choice
-from crowd_imi.publisher.lock import keep_lock, make_lock, require_lock
+from crowd_imi.publisher.lock import keep_amendments, keep_lock, make_lock, require_lock, was_refused
 from crowd_imi.records import Money
+from crowd_imi.stock import take_stock
 from crowd_imi.store import Clock, Store, StoreKind
 from crowd_imi.store.engine import database_urls
 from crowd_imi.store.lab import ROW as LAB_KEY
 from crowd_imi.store.lab import lab_key_mark
-from crowd_imi.store.money import find_intent, intents_in, keep_terms
+from crowd_imi.store.money import bonus_spending, find_intent, keep_terms
 from crowd_imi.store.people import holds_ids
-from crowd_imi.store.postings import chosen_platform, keep_platform, postings
-from crowd_imi.store.tables import Posting
-from crowd_imi.store.tasks import load_tasks
+from crowd_imi.store.postings import MAIN, PILOT, chosen_platform, keep_platform, postings
+from crowd_imi.store.tables import Posting, Task
+from crowd_imi.store.tasks import add_tasks, amendments, keep_amendment, load_tasks
 from crowd_imi.study import Study
 
 
@@ -79,8 +82,14 @@ def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, cl
     return Store.open(*database_urls(run_folder), clock)
 
 
-def offer_of(study: Study, places: int, platform: Platform) -> Offer:
+def offer_of(study: Study, places: int, platform: Platform, *, promised: int = 0) -> Offer:
     """What posting this many tasks costs on a platform.
+
+    Args:
+        study: for reward and cap.
+        places: one per task.
+        platform: for its fee.
+        promised: minor units that are spent already, or promised to others, and that the cap has to hold as well.
 
     Raises:
         PublishError: it is more than the cap.
@@ -89,23 +98,36 @@ def offer_of(study: Study, places: int, platform: Platform) -> Offer:
     each = price(platform, pay.reward_money)
     fee = Money(amount=each.amount - pay.reward, currency=pay.currency)
     total = Money(amount=places * each.amount, currency=pay.currency)
-    if total.amount > pay.cap:
+    if total.amount + promised > pay.cap:
         beside = f" ({pay.reward_money} and a fee of {fee})" if fee.amount else ""
+        others = f", and {Money(amount=promised, currency=pay.currency)} are spent or promised already" if promised else ""
         raise PublishError(
-            f"{study.toml}: {places} tasks × {each}{beside} = {total}, but pay.cap allows {pay.cap_money}; "
-            f"raise pay.cap to at least {total.amount} (more, to replace "
+            f"{study.toml}: {places} tasks × {each}{beside} = {total}{others}, but pay.cap allows {pay.cap_money}; "
+            f"raise pay.cap to at least {total.amount + promised} (more, to replace "
             "who is excluded), or plan fewer tasks"
         )
     return Offer(places, pay.reward_money, fee, total, pay.cap_money)
 
 
-def note_platform(store: Store, choice: Choice, offer: Offer) -> Posting:
+def promised(study: Study, store: Store, platform: Platform) -> int:
+    """Minor units that are spent, or promised to who takes part or may do so on a posting that there is."""
+    each = price(platform, study.file.pay.reward_money)
+    stock = take_stock(study, store, each)
+    with store.read() as session:
+        posted = {posting.label for posting in postings(session) if posting.platform_id is not None}
+        bonuses = bonus_spending(session)
+    nobodys = len(stock.open) + len(stock.unaffordable) if MAIN in posted else 0
+    return (stock.payable + nobodys + stock.elsewhere) * each.amount + bonuses
+
+
+def note_platform(store: Store, choice: Choice, offer: Offer, label: str = MAIN) -> Posting:
     """Write down what will be posted and where, before anything is; so a copy of the study knows of the same posting.
 
     Args:
         store: of the study.
         choice: a study that was posted keeps what it was posted with.
         offer: what is promised.
+        label: main, or pilot for one that comes before.
 
     Returns:
         The posting that was made or is about to be; its id is the intent that the platform is told.
@@ -115,10 +137,10 @@ def note_platform(store: Store, choice: Choice, offer: Offer) -> Posting:
     """
     with store.write() as session:
         keep_terms(session, offer.cap.amount, offer.reward.amount + offer.fee.amount)
-        earlier = postings(session)
-        if earlier:
-            _require_same(session, earlier[0], choice)
-            return earlier[0]
+        for earlier in postings(session):
+            _require_same(session, earlier, choice)
+            if earlier.label == label:
+                return earlier
         keep_platform(session, choice.model_dump_json())
         posting = Posting(
             id=secrets.token_hex(8),
@@ -127,18 +149,19 @@ def note_platform(store: Store, choice: Choice, offer: Offer) -> Posting:
             state="new",
             created_at=store.now(),
             platform_id=None,
+            label=label,
         )
         session.add(posting)
         return posting
 
 
-def is_posted(store: Store) -> bool:
-    """Whether a platform has taken the study's posting."""
+def is_posted(store: Store, label: str = MAIN) -> bool:
+    """Whether a platform has taken the study's posting, or its pilot's."""
     with store.read() as session:
-        return any(posting.platform_id is not None for posting in postings(session))
+        return any(posting.platform_id is not None for posting in postings(session, label))
 
 
-def launch(study: Study, store: Store, platform: Platform, choice: Choice) -> Posting:
+def launch(study: Study, store: Store, platform: Platform, choice: Choice, label: str = MAIN) -> Posting:
     """Freeze the study and post its tasks; again after a crash it goes on, and posts nothing twice.
 
     Args:
@@ -146,6 +169,7 @@ def launch(study: Study, store: Store, platform: Platform, choice: Choice) -> Po
         store: made by ``create_store``.
         platform: where participants come from.
         choice: the platform and where it sends them; kept, so that every later command finds it.
+        label: main; or pilot, whose tasks ``add_pilot`` has written.
 
     Raises:
         PublishError: it would go over the cap, was published as something else, or is on another platform.
@@ -156,11 +180,13 @@ def launch(study: Study, store: Store, platform: Platform, choice: Choice) -> Po
     study_key(study.key)  # is there, or nothing is posted
     if store.about("plan_sha256") != plan.sha256:
         raise PublishError(f"{study.plan}: the tasks were planned anew since {store.url} was made; publish from a new folder")
-    offer = offer_of(study, len(plan.tasks), platform)
+    places = len(plan.tasks) if label == MAIN else len(pilot_of(store))
+    already = 0 if is_posted(store, label) else promised(study, store, platform)
+    offer = offer_of(study, places, platform, promised=already)
     with lease(store, "publish", study.file.pay.cap_money) as held:
         if store.kind is StoreKind.STUDY:
             _freeze(study, store, plan)
-        posting = note_platform(store, choice, offer)
+        posting = note_platform(store, choice, offer, label)
         if posting.platform_id is None:
             request = _request(study, posting, offer, choice.arrival_url)
             platform_id = spend(
@@ -175,13 +201,27 @@ def launch(study: Study, store: Store, platform: Platform, choice: Choice) -> Po
     return posting
 
 
+def pilot_of(store: Store) -> tuple[str, ...]:
+    """The pilot's tasks, as ``arm/number``; nothing where no pilot was asked for."""
+    with store.read() as session:
+        found = session.execute(select(Task.arm, Task.number).where(Task.label == PILOT, Task.retired_at.is_(None)))
+        return tuple(f"{arm}/{number}" for arm, number in found)
+
+
+def add_pilot(store: Store, amendment: Amendment, tasks: Sequence[PlannedTask], seed: int) -> None:
+    """Write a pilot's tasks into the store, once."""
+    with store.write() as session:
+        if all(known.name != amendment.name for known in amendments(session)):
+            add_tasks(session, tasks, seed, amendment.name)
+            keep_amendment(session, amendment)
+
+
 def _freeze(study: Study, store: Store, plan: Plan) -> None:
     """Write the lock or hold the study to it; one whose posting the platform refused was never published."""
-    with store.read() as session:
-        refused = bool(intents_in(session, IntentState.REFUSED, "post"))
     require_lock(study, store)
     lock = make_lock(study, plan_sha256=plan.sha256, pack_sha256=plan.pack_sha256, now=store.now())
-    keep_lock(study, lock, anew=refused)
+    keep_lock(study, lock, anew=was_refused(store))
+    keep_amendments(study, store)
 
 
 def _require_same(session: Session, posting: Posting, choice: Choice) -> None:
@@ -221,4 +261,7 @@ def _request(study: Study, posting: Posting, offer: Offer, arrival_url: str) -> 
         places=posting.places,
         minutes=file.pay.estimated_minutes,
         completion_code=completion_code(study_key(study.key), posting.id),
+        other_codes={
+            ending: completion_code(study_key(study.key), posting.id, ending) for ending in Ending if ending != Ending.COMPLETED
+        },
     )

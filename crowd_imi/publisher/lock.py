@@ -8,16 +8,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from crowd_imi.errors import PublishError
 from crowd_imi.files import write_atomically
+from crowd_imi.hit_templates import edited_files, frozen_files
 from crowd_imi.ledger import IntentState
+from crowd_imi.plan import Amendment
 from crowd_imi.records import Record
 from crowd_imi.store import Store
 from crowd_imi.store.engine import database_urls
 from crowd_imi.store.money import intents_in
 from crowd_imi.store.postings import postings
+from crowd_imi.store.tasks import amendments
 from crowd_imi.study import ExclusionSection, Study, StudyFile
 
 CHANGEABLE = ("pay.cap", "exclusion", "pages", "study.title", "hosting")
@@ -41,7 +44,11 @@ class Lock(Record):
     """The exclusion criteria; whatever is changed later is post hoc."""
     frozen: dict[str, Any]
     """What study.toml said, without the keys that may be edited."""
+    templates: dict[str, str] = Field(default_factory=dict)
+    """Name → SHA-256 of the files of the study's own copy of the pages; texts may be edited for future visits."""
     versions: dict[str, str]
+    amendments: tuple[Amendment, ...] = ()
+    """What came since: a pilot before the study itself, and what was changed post hoc."""
 
 
 def make_lock(study: Study, *, plan_sha256: str, pack_sha256: str, now: int) -> Lock:
@@ -54,6 +61,7 @@ def make_lock(study: Study, *, plan_sha256: str, pack_sha256: str, now: int) -> 
         plan_sha256=plan_sha256,
         exclusion=study.file.exclusion,
         frozen=_frozen(study.file),
+        templates=frozen_files(study),
         versions=_versions(),
     )
 
@@ -91,9 +99,18 @@ def keep_lock(study: Study, lock: Lock, *, anew: bool = False) -> None:
     """
     earlier = load_lock(study)
     if earlier is None or anew:
-        write_atomically(lock_path(study), lock.model_dump_json(indent=2).encode() + b"\n")
+        _write(study, lock)
         return
     _refuse(study, earlier, [*edited_keys(study, earlier), *_made_anew(earlier, lock)])
+
+
+def keep_amendments(study: Study, store: Store) -> None:
+    """Write into the lock what was amended since, also where a crash came between the store and the lock."""
+    lock = load_lock(study)
+    with store.read() as session:
+        found = amendments(session)
+    if lock is not None and lock.amendments != found:
+        _write(study, lock.model_copy(update={"amendments": found}))
 
 
 def hold_to_lock(study: Study) -> None:
@@ -112,6 +129,12 @@ def hold_to_lock(study: Study) -> None:
                 store.close()
     elif not never_published(study):
         _refuse(study, earlier, edited_keys(study, earlier))
+        if study.database.exists():
+            store = Store.open(*database_urls(study.folder))
+            try:
+                keep_amendments(study, store)
+            finally:
+                store.close()
 
 
 def require_lock(study: Study, store: Store) -> None:
@@ -127,8 +150,9 @@ def require_lock(study: Study, store: Store) -> None:
 
 
 def edited_keys(study: Study, lock: Lock) -> list[str]:
-    """One line for every frozen key of study.toml that doesn't say any more what was published."""
-    return list(_changed_keys(_completed(lock.frozen, study.file), _frozen(study.file)))
+    """One line for every frozen key of study.toml, and every file of the pages, that isn't any more what was published."""
+    keys = _changed_keys(_completed(lock.frozen, study.file), _frozen(study.file))
+    return [*keys, *edited_files(study, lock.templates)]
 
 
 def never_published(study: Study) -> bool:
@@ -143,9 +167,14 @@ def never_published(study: Study) -> bool:
 
 
 def was_refused(store: Store) -> bool:
-    """Whether the platform refused the posting: then the study was never published, and its lock binds nobody."""
+    """Whether the platform refused every posting: then the study was never published, and its lock binds nobody."""
     with store.read() as session:
-        return bool(intents_in(session, IntentState.REFUSED, "post"))
+        posted = any(posting.platform_id is not None for posting in postings(session))
+        return not posted and bool(intents_in(session, IntentState.REFUSED, "post"))
+
+
+def _write(study: Study, lock: Lock) -> None:
+    write_atomically(lock_path(study), lock.model_dump_json(indent=2).encode() + b"\n")
 
 
 def _refuse(study: Study, earlier: Lock, problems: list[str]) -> None:

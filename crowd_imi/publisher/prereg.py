@@ -1,5 +1,7 @@
 """A preregistration: what is planned, in words, with digests that show later whether it was kept."""
 
+from collections.abc import Iterator, Sequence
+
 from crowd_imi.plan import Plan
 from crowd_imi.publisher.lock import CHANGEABLE, Lock, load_lock, make_lock, never_published
 from crowd_imi.study import ArmSection, Study
@@ -18,21 +20,24 @@ _ANALYSIS = (
     "units' scores. Intervals hold 95 %.",
     "Primary comparison of models: the difference of their mean scores, in the same condition and at the same difficulty, with "
     "the interval of a bootstrap that draws units and participants crossed.",
-    "Beside it, as published: Kruskal–Wallis over unit scores per condition and difficulty, then Conover with Holm's correction; "
-    "natural against synthetic paired by unit with Wilcoxon's test; Spearman's correlation with depth. Two-sided, α = .05.",
+    "Tests: Welch's F over the models of a condition and difficulty, t for pairs of them after it, and t paired by unit for "
+    "natural against synthetic, with what one participant's answers have in common in the standard errors; Spearman's "
+    "correlation with depth. Two-sided, α = .05, Holm's correction over pairs or models.",
+    "Beside them, as published: Kruskal–Wallis over unit scores, then Conover with Holm's correction; Wilcoxon's test.",
     "Scores of all participants, excluded ones included, are reported beside. Null units take part in no comparison: their mean "
     "is a check that nothing but the pictures gives answers away, and should be .5.",
     "Whatever is decided after the lock is reported as such.",
 )
 
 
-def preregistration(study: Study, plan: Plan, now: int) -> str:
+def preregistration(study: Study, plan: Plan, now: int, expected: Sequence[str] = ()) -> str:
     """The text, in Markdown.
 
     Args:
         study: published or about to be; of a published one, what its lock says.
         plan: its tasks.
         now: milliseconds since 1970, for a study that isn't published yet.
+        expected: which precision and power the planned numbers promise, a sentence for each kind of arm.
     """
     lock = None if never_published(study) else load_lock(study)
     said = lock or make_lock(study, plan_sha256=plan.sha256, pack_sha256=plan.pack_sha256, now=now)
@@ -42,8 +47,10 @@ def preregistration(study: Study, plan: Plan, now: int) -> str:
         _question(study),
         _design(study, plan),
         _participants(study, plan, said),
+        *((_precision(expected),) if expected else ()),
         "## Analysis\n\n" + "\n".join(f"{number}. {text}" for number, text in enumerate(_ANALYSIS, 1)),
         _frozen(said),
+        *_amendments(said),
     )
     return "\n\n".join(parts) + "\n"
 
@@ -91,6 +98,23 @@ def _participants(study: Study, plan: Plan, lock: Lock) -> str:
         f"{criteria}\n\nData are collected until each of the {len(plan.tasks)} tasks has one valid response, its attempts are "
         f"used up, or {pay.cap_money} are spent; nobody looks at scores to decide when to stop."
     )
+
+
+def _precision(expected: Sequence[str]) -> str:
+    lines = "\n".join(f"- {sentence[:1].upper()}{sentence[1:]}" for sentence in expected)
+    return (
+        "## Expected precision and power\n\nFrom simulated studies with these numbers, analysed as the real one will be; units, "
+        f"participants and panels differ in them about as in the published experiment.\n\n{lines}"
+    )
+
+
+def _amendments(lock: Lock) -> Iterator[str]:
+    pilots = [str(amendment) for amendment in lock.amendments if not amendment.post_hoc]
+    if pilots:
+        yield "## Pilot\n\n" + "\n".join(pilots)
+    changes = [str(amendment) for amendment in lock.amendments if amendment.post_hoc]
+    if changes:
+        yield "## Changed after publishing (post hoc)\n\n" + "\n".join(f"- {change}" for change in changes)
 
 
 def _frozen(lock: Lock) -> str:

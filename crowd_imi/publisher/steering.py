@@ -10,7 +10,7 @@ from crowd_imi.study import Study
 
 
 def steer(study: Study, store: Store, platform: Platform, wanted: PostingState) -> bool:
-    """Bring the study's posting to a state; doing it again changes nothing.
+    """Bring the study's posting, and its pilot's, to a state; doing it again changes nothing.
 
     Returns:
         Whether it was in another state before.
@@ -21,23 +21,31 @@ def steer(study: Study, store: Store, platform: Platform, wanted: PostingState) 
         LedgerError: somebody else spends at the moment.
     """
     with lease(store, str(wanted), study.file.pay.cap_money):
-        posting, platform_id = _posted(study, store, platform)
-        now = PostingState.STOPPED if posting.state == PostingState.STOPPED else platform.state(platform_id)
-        if now is PostingState.STOPPED and wanted is not PostingState.STOPPED:
+        states = {posting: _state(platform, posting) for posting in _posted(study, store, platform)}
+        going = {posting: now for posting, now in states.items() if now is not PostingState.STOPPED}
+        if not going and wanted is not PostingState.STOPPED:
             raise PublishError(f"{study.file.study.name} was stopped on {platform.name}, which is for good; publish a new study")
-        if platform.state(platform_id) is not wanted:
-            _tell(platform, platform_id, wanted)
-        with store.write() as session:
-            session.get_one(Posting, posting.id).state = wanted.value
-    return now is not wanted
+        # What was stopped on the platform is noted here too.
+        for posting in going if wanted is not PostingState.STOPPED else states:
+            platform_id = str(posting.platform_id)
+            if platform.state(platform_id) is not wanted:
+                _tell(platform, platform_id, wanted)
+            with store.write() as session:
+                session.get_one(Posting, posting.id).state = wanted.value
+    return any(now is not wanted for now in going.values())
 
 
-def _posted(study: Study, store: Store, platform: Platform) -> tuple[Posting, str]:
+def _state(platform: Platform, posting: Posting) -> PostingState:
+    return PostingState.STOPPED if posting.state == PostingState.STOPPED else platform.state(str(posting.platform_id))
+
+
+def _posted(study: Study, store: Store, platform: Platform) -> list[Posting]:
+    """The study's posting and its pilot's, as far as they are there."""
     with store.read() as session:
-        found = [posting for posting in postings(session) if posting.platform == platform.name]
-    if not found or found[0].platform_id is None:
+        found = [posting for posting in postings(session) if posting.platform == platform.name and posting.platform_id]
+    if not found:
         raise PublishError(f"{study.folder}: nothing is posted on {platform.name} yet; run `{command('publish', study.folder)}`")
-    return found[0], found[0].platform_id
+    return found
 
 
 def _tell(platform: Platform, platform_id: str, wanted: PostingState) -> None:

@@ -17,7 +17,7 @@ def by_confidence(scores: Scores) -> pd.DataFrame:
         independent.
     """
     keys = ["model", "condition", "difficulty", "confidence"]
-    grouped = _described(scores).groupby(keys, sort=False)["correct"]
+    grouped = _described(scores).groupby(keys, sort=False, observed=True)["correct"]
     table = grouped.agg(answers="size", correct="sum").reset_index().sort_values(keys, ignore_index=True)
     table["proportion_correct"] = table["correct"] / table["answers"]
     table["low"], table["high"] = wilson(table["correct"].to_numpy(dtype=np.int64), table["answers"].to_numpy(dtype=np.int64))
@@ -32,7 +32,7 @@ def by_time(scores: Scores) -> pd.DataFrame:
         painted frame to the click, by the browser; null units among them.
     """
     answers = scores.counted
-    grouped = (answers["rt_ms"] / 1000).groupby([answers["arm"], answers["correct"]], sort=False)
+    grouped = (answers["rt_ms"] / 1000).groupby([answers["arm"], answers["correct"]], sort=False, observed=True)
     table = (
         grouped.quantile(np.array([0.1, 0.25, 0.5, 0.75, 0.9])).unstack().set_axis(["p10", "p25", "p50", "p75", "p90"], axis=1)
     )

@@ -19,6 +19,7 @@ from crowd_imi.scoring.compare_wording import (
     pair_remarks,
 )
 from crowd_imi.scoring.comparisons import Comparisons, ConditionTest, DepthTest, Difference, Effect, ModelPair, ModelTest
+from crowd_imi.scoring.crossed_tests import Spread, against_zero, between, paired_spread, spread
 from crowd_imi.scoring.mis import Group, Scores
 from crowd_imi.scoring.resampling import Crossing, Floats, Interval, crossed, over_units, percentiles, weights
 from crowd_imi.seeds import generator
@@ -58,7 +59,9 @@ class _Given:
         if scores.units.empty:
             return cls(seed, {}, {}, ())
         answered = scores.units[(scores.units["responses"] > 0) & ~scores.units["null"]]
-        units, answers = ({str(arm): rows for arm, rows in table.groupby("arm")} for table in (answered, scores.counted))
+        units, answers = (
+            {str(arm): rows for arm, rows in table.groupby("arm", observed=True)} for table in (answered, scores.counted)
+        )
         return cls(seed, units, answers, scores.by_name)
 
     def crossing(self, group: Group, units: pd.Index) -> Crossing:
@@ -71,18 +74,22 @@ def _model_test(given: _Given, groups: Sequence[Group]) -> ModelTest:
     means = [np.asarray(table["proportion_correct"], dtype=np.float64) for table in members.values()]
     differ = np.ptp(np.concatenate(means)) > 0
     result = kruskal(*means) if differ else None
+    spreads = {group.model: spread(given.crossing(group, pd.Index(given.units[group.arm]["unit"]))) for group in groups}
+    welch = between(list(spreads.values()))
     test = ModelTest(
         condition=condition,
         difficulty=difficulty,
         units={model: len(table) for model, table in members.items()},
         h=float(result.statistic) if result else None,
         p=float(result.pvalue) if result else None,
+        welch=welch.statistic if welch else None,
+        welch_p=welch.p if welch else None,
         effect=_effect(
             EPSILON,
             effects.epsilon_squared(means),
             effects.epsilon_squared_interval(means, generator(given.seed, "epsilon", condition, difficulty)),
         ),
-        pairs=_pairs(given, groups, conover(list(members), means) if differ else {}),
+        pairs=_pairs(given, groups, conover(list(members), means) if differ else {}, _welch_pairs(spreads)),
         remarks=model_remarks(members),
         sentence="",
     )
@@ -112,7 +119,16 @@ def conover(models: Sequence[str], means: Sequence[Floats]) -> dict[tuple[str, s
     return {(models[one], models[other]): p for (one, other), p in zip(pairs, corrected, strict=True)}
 
 
-def _pairs(given: _Given, groups: Sequence[Group], p_values: Mapping[tuple[str, str], float | None]) -> tuple[ModelPair, ...]:
+_PValues = Mapping[tuple[str, str], float | None]
+
+
+def _welch_pairs(spreads: Mapping[str, Spread | None]) -> _PValues:
+    pairs = list(combinations(spreads, 2))
+    found = [between([spreads[one], spreads[other]]) for one, other in pairs]
+    return dict(zip(pairs, holm([test.p if test else None for test in found]), strict=True))
+
+
+def _pairs(given: _Given, groups: Sequence[Group], p_values: _PValues, welch: _PValues) -> tuple[ModelPair, ...]:
     """Draws of a model are used for all of its pairs; those of two models are independent, as nobody sees two arms."""
     means, over, both = {}, {}, {}
     for group in groups:
@@ -129,6 +145,7 @@ def _pairs(given: _Given, groups: Sequence[Group], p_values: Mapping[tuple[str, 
             second=other,
             difference=_difference(means[one] - means[other], _minus(both[one], both[other]), _minus(over[one], over[other])),
             p_holm=p_values.get((one, other)),
+            welch_p_holm=welch[one, other],
         )
         for one, other in combinations(means, 2)
     )
@@ -162,8 +179,9 @@ def _condition_tests(given: _Given, groups: Sequence[Group]) -> Iterator[Conditi
     found = [_condition_test(given, natural[key], synthetic[key]) for key in natural if key in synthetic]
     for difficulty in dict.fromkeys(test.difficulty for test in found if test):
         here = [test for test in found if test and test.difficulty == difficulty]
-        for test, p_holm in zip(here, holm([test.p for test in here]), strict=True):
-            corrected = test.model_copy(update={"p_holm": p_holm})
+        both = zip(here, holm([test.p for test in here]), holm([test.welch_p for test in here]), strict=True)
+        for test, p_holm, welch_p_holm in both:
+            corrected = test.model_copy(update={"p_holm": p_holm, "welch_p_holm": welch_p_holm})
             yield corrected.model_copy(update={"sentence": condition_sentence(corrected)})
 
 
@@ -180,6 +198,7 @@ def _condition_test(given: _Given, natural: Group, synthetic: Group) -> Conditio
     enough = len(units) > 1 and min(first.asked.shape[1], second.asked.shape[1]) > 1
     tested = len(units) > 1 and bool(differences.any())
     result = wilcoxon(differences) if tested else None
+    welch = against_zero(paired_spread(first, second))
     interval = effects.rank_biserial_interval(differences, generator(given.seed, "biserial", *purpose)) if tested else None
     return ConditionTest(
         model=natural.model,
@@ -193,6 +212,9 @@ def _condition_test(given: _Given, natural: Group, synthetic: Group) -> Conditio
         w=float(result.statistic) if result else None,
         p=float(result.pvalue) if result else None,
         p_holm=None,
+        welch=welch.statistic if welch else None,
+        welch_p=welch.p if welch else None,
+        welch_p_holm=None,
         effect=_effect("rank-biserial r", effects.rank_biserial(differences) if tested else None, interval),
         remarks=pair_remarks(differences),
         sentence="",

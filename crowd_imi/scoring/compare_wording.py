@@ -33,11 +33,12 @@ def model_remarks(members: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
         found.append(f"fewer than {FEW} units of {', '.join(few)}: the p-values are rough")
     if len(set(sizes.values())) > 1:
         found.append(f"models have unequal numbers of units ({min(sizes.values())} to {max(sizes.values())})")
-    every = pd.concat(list(members.values()))
-    fewest, most = int(every["responses"].min()), int(every["responses"].max())
+    answers = np.concatenate([table["responses"].to_numpy() for table in members.values()])
+    fewest, most = int(answers.min()), int(answers.max())
     if most > fewest:
         found.append(f"units have unequal numbers of answers ({fewest} to {most}) and count the same")
-    tied = float(every["proportion_correct"].duplicated(keep=False).mean())
+    _scores, times = np.unique([score for table in members.values() for score in table["proportion_correct"]], return_counts=True)
+    tied = float(times[times > 1].sum() / times.sum())
     if tied > 0:
         found.append(f"{wording.percent(tied)} of the units tie with another, for which the test is corrected")
     spreads = [float(table["proportion_correct"].std()) for table in members.values() if len(table) > 1]
@@ -76,34 +77,42 @@ def _told(sentence: str, remarks: Sequence[str]) -> str:
 
 
 def model_sentence(test: ModelTest) -> str:
-    """What Kruskal and Wallis' test and Conover's found."""
+    """What was found by Welch's test that knows participants, with Kruskal and Wallis' as published beside it."""
     where = wording.setting(test.condition, test.difficulty)
     number = f"{wording.count(sum(test.units.values()), 'unit')} of {len(test.units)} models"
     if test.h is None or test.p is None:
         return _told(f"With {where}, all {number} scored the same, so nothing could be tested.", test.remarks)
-    verdict = "models differ" if test.p < ALPHA else "no difference between models was found"
-    tested = f"Kruskal–Wallis H({len(test.units) - 1}) = {test.h:.2f}, {wording.p_value(test.p)}{_sized(test.effect)}"
-    said = f"With {where}, {verdict} ({tested}; {number})."
-    if test.p >= ALPHA:
+    published = f"as published, Kruskal–Wallis H({len(test.units) - 1}) = {test.h:.2f}, {wording.p_value(test.p)}"
+    published += _sized(test.effect)
+    if test.welch is None or test.welch_p is None:
+        why = "too few units or participants, or a model's units all scored the same, to tell what participants add"
+        return _told(f"With {where}, no test that knows participants could be made: {why} ({published}; {number}).", test.remarks)
+    verdict = "models differ" if test.welch_p < ALPHA else "no difference between models was found"
+    tested = f"Welch's F over units and participants = {test.welch:.2f}, {wording.p_value(test.welch_p)}"
+    said = f"With {where}, {verdict} ({tested}; {published}; {number})."
+    if test.welch_p >= ALPHA:
         return _told(f"{said} Pairs of models are therefore not interpreted.", test.remarks)
-    apart = [pair for pair in test.pairs if pair.p_holm is not None and pair.p_holm < ALPHA]
+    apart = [pair for pair in test.pairs if pair.welch_p_holm is not None and pair.welch_p_holm < ALPHA]
     named = "; ".join(f"{pair.first} and {pair.second} (by {wording.signed(pair.difference.value)})" for pair in apart[:NAMED])
     rest = f" and {len(apart) - NAMED} more" if len(apart) > NAMED else ""
-    pairs = f"Of {wording.count(len(test.pairs), 'pair')}, {len(apart)} differ by Conover's test with Holm's correction"
+    pairs = f"Of {wording.count(len(test.pairs), 'pair')}, {len(apart)} differ by Welch's t with Holm's correction"
     return _told(f"{said} {pairs}{': ' if apart else ''}{named}{rest}.", test.remarks)
 
 
 def condition_sentence(test: ConditionTest) -> str:
-    """What Wilcoxon's test found."""
+    """What was found by t that knows participants, with Wilcoxon's test as published beside it."""
     apart = test.difference
     gap = f"{wording.signed(apart.value)} {wording.signed_interval(apart.low, apart.high)}"
     what = f"{test.model}, {test.difficulty.replace('_', ' ')}: natural minus synthetic references is {gap}"
     over = f"over {wording.count(test.units, 'unit')}"
-    if test.p_holm is None:
-        return _told(f"{what} {over}; no test could be made.", test.remarks)
-    verdict = "a difference" if test.p_holm < ALPHA else "no difference was found"
-    tested = f"Wilcoxon W = {test.w:g}, {wording.p_value(test.p_holm)} after Holm{_sized(test.effect)}"
-    return _told(f"{what} {over}: {verdict} ({tested}).", test.remarks)
+    published = "" if test.w is None else f"as published, Wilcoxon W = {test.w:g}, {wording.p_value(test.p_holm)} after Holm"
+    published += _sized(test.effect)
+    if test.welch is None or test.welch_p_holm is None:
+        beside = f" ({published})" if published else ""
+        return _told(f"{what} {over}; no test that knows participants could be made{beside}.", test.remarks)
+    verdict = "a difference" if test.welch_p_holm < ALPHA else "no difference was found"
+    tested = f"t over units and participants = {test.welch:.2f}, {wording.p_value(test.welch_p_holm)} after Holm"
+    return _told(f"{what} {over}: {verdict} ({tested}{'; ' if published else ''}{published}).", test.remarks)
 
 
 def depth_sentence(test: DepthTest) -> str:

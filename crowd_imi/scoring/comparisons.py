@@ -34,19 +34,26 @@ class ModelPair(Record):
     second: str
     difference: Difference
     p_holm: float | None
-    """Conover's test with Holm's correction over the pairs of this condition and difficulty; None without a test."""
+    """As published: Conover's test with Holm's correction over the pairs of this condition and difficulty; None without a
+    test."""
+    welch_p_holm: float | None
+    """Welch's t that knows participants, corrected in the same way: what sentences go by."""
 
 
 class ModelTest(Record):
-    """Do models differ, in one condition at one difficulty? Kruskal–Wallis over unit means."""
+    """Do models differ, in one condition at one difficulty? Welch's test that knows participants; Kruskal–Wallis beside it."""
 
     condition: Condition
     difficulty: Difficulty
     units: Mapping[str, int]
     """Model → units with an answer."""
     h: float | None
-    """Kruskal and Wallis' H, corrected for ties; None when all units scored the same."""
+    """Kruskal and Wallis' H over unit means, as published, corrected for ties; None when all units scored the same."""
     p: float | None
+    welch: float | None
+    """Welch's F, with what participants add in the standard errors: what sentences go by. None when a model's units all scored
+    the same, or for fewer than two units or participants."""
+    welch_p: float | None
     effect: Effect | None
     """Epsilon²."""
     pairs: tuple[ModelPair, ...]
@@ -56,7 +63,7 @@ class ModelTest(Record):
 
 
 class ConditionTest(Record):
-    """Natural against synthetic references for one model, paired by unit: Wilcoxon's signed-rank test."""
+    """Natural against synthetic references for one model, paired by unit: t that knows participants; Wilcoxon beside it."""
 
     model: str
     difficulty: Difficulty
@@ -65,10 +72,16 @@ class ConditionTest(Record):
     difference: Difference
     """Natural minus synthetic."""
     w: float | None
-    """The smaller of the sums of ranks; None when every difference is zero or there is one unit."""
+    """Wilcoxon's smaller sum of ranks, as published; None when every difference is zero or there is one unit."""
     p: float | None
     p_holm: float | None
     """Corrected over the models at this difficulty."""
+    welch: float | None
+    """t of the mean difference, with what participants add in the standard error; None when all differences are equal, or for
+    fewer than two units or participants."""
+    welch_p: float | None
+    welch_p_holm: float | None
+    """Corrected over the models at this difficulty: what sentences go by."""
     effect: Effect | None
     """Rank-biserial correlation."""
     remarks: tuple[str, ...]

@@ -83,7 +83,7 @@ def with_crossed(scores: Scores, track: Track = silent) -> Scores:
     groups = {(group.model, group.arm): group for group in scores.groups}
     real = scores.units.loc[~scores.units["null"], ["arm", "unit"]]
     given = scores.counted.merge(real, on=["arm", "unit"])
-    arms = [(str(arm), answers) for arm, answers in given.groupby("arm", sort=False)]
+    arms = [(str(arm), answers) for arm, answers in given.groupby("arm", sort=False, observed=True)]
     for arm, answers in track(arms, "crossed model", len(arms)):
         fit = fit_crossed(answers)
         if fit is None:

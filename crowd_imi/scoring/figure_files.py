@@ -8,6 +8,7 @@ import pandas as pd
 
 from crowd_imi.files import write_atomically
 from crowd_imi.scoring import answers_by, figures, tables
+from crowd_imi.scoring.agreement import Machine
 from crowd_imi.scoring.canvas import Picture
 from crowd_imi.scoring.mis import Scores
 from crowd_imi.scoring.participants import Spending
@@ -15,13 +16,14 @@ from crowd_imi.scoring.participants import Spending
 FOLDER = "figures"
 
 
-def data(scores: Scores, people: Mapping[str, Any], spent: Spending) -> dict[str, pd.DataFrame]:
+def data(scores: Scores, people: Mapping[str, Any], spent: Spending, machine: Machine | None = None) -> dict[str, pd.DataFrame]:
     """What each figure shows, by its name.
 
     Args:
         scores: from ``score``.
         people: what the report says of participants.
         spent: from ``participants.spending``.
+        machine: from ``agreement.machine_against_people``.
     """
     units = tables.unit_table(scores)
     shown = ["arm", "model", "null", "condition", "difficulty", "layer", "depth", "unit", "responses", "proportion_correct"]
@@ -30,6 +32,7 @@ def data(scores: Scores, people: Mapping[str, Any], spent: Spending) -> dict[str
         "groups": tables.model_table(scores.groups)[["model", "condition", "difficulty", "units", "mean", "low", "high"]],
         "units": units[[*shown, "low", "high"]],
         "conditions": figures.in_both_conditions(scores),
+        "machine": machine.units if machine else pd.DataFrame(),
         "depth": units.loc[units["null"] == "false", shown],
         "calibration": answers_by.by_confidence(scores),
         "reaction_times": answers_by.by_time(scores),

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
+from crowd_imi.scoring.agreement import Machine
 from crowd_imi.scoring.canvas import FAINT, INK, SOFT, WIDTH, axes_at, for_text, share_axis, stacked, styled
 from crowd_imi.scoring.mis import Group, Scores
-from crowd_imi.scoring.wording import count, interval, model_name, setting, share
+from crowd_imi.scoring.wording import count, interval, model_name, setting, share, signed, signed_interval
 from crowd_imi.study import NULL
 
 Colours = Mapping[str, str]
@@ -157,6 +158,42 @@ def _pair_panel(axis: Axes, model: str, pairs: pd.DataFrame, colour: str) -> Non
     axis.scatter(pairs["natural"], pairs["synthetic"], s=26, color=colour, alpha=0.6, linewidths=0, zorder=3)
     axis.set_title(model_name(model), color=for_text(colour), weight="bold")
     axis.text(1, 1.03, count(len(pairs), "unit"), transform=axis.transAxes, fontsize=8.5, color=SOFT, ha="right")
+
+
+@styled
+def machine_against_people(machine: Machine, colours: Colours) -> tuple[Figure, str]:
+    """A panel per model, condition and difficulty: across the machine's unit scores, up people's, with Wilson's intervals."""
+    groups = [one for one in machine.agreements if one.of != "models"]
+    side, gap = (WIDTH - 0.7 - 0.35 * (_COLUMNS - 1)) / _COLUMNS, 1.0
+    rows = -(-len(groups) // _COLUMNS)
+    figure = Figure(figsize=(WIDTH, 0.05 + rows * (side + gap)))
+    for place, group in enumerate(groups):
+        row, column = divmod(place, _COLUMNS)
+        bottom = figure.get_figheight() - (row + 1) * (side + gap) + 0.5
+        axis = axes_at(figure, 0.55 + column * (side + 0.35), bottom, side, side)
+        units = machine.units
+        here = (units["model"] == group.of) & (units["condition"] == group.condition) & (units["difficulty"] == group.difficulty)
+        _machine_panel(axis, units[here], colours[group.of])
+        axis.set_title(group.of, color=for_text(colours[group.of]), weight="bold", pad=28)
+        where = setting(group.condition, group.difficulty)
+        axis.text(0, 1.115, where, transform=axis.transAxes, fontsize=8.5, color=SOFT)
+        rho = "too few to correlate" if group.rho is None else f"rho {signed(group.rho)} {signed_interval(group.low, group.high)}"
+        ceiling = f", ceiling {share(group.ceiling)}" if group.ceiling else ""
+        axis.text(0, 1.035, rho + ceiling, transform=axis.transAxes, fontsize=8.5, color=SOFT)
+        axis.set_xlabel("machine MIS" if machine.fitted else "share of panels with Δ > 0")
+        if column:
+            axis.tick_params(labelleft=False)
+        else:
+            axis.set_ylabel("people: proportion correct")
+    said = " ".join(one.sentence for one in groups)
+    return figure, f"Units by machine (across) and by people (up, with 95 % Wilson intervals). {said}"
+
+
+def _machine_panel(axis: Axes, units: pd.DataFrame, colour: str) -> None:
+    share_axis(axis)
+    share_axis(axis, vertical=True)
+    axis.vlines(units["machine_mis"], units["low"], units["high"], color=colour, alpha=0.22, linewidth=1.2, zorder=2)
+    axis.scatter(units["machine_mis"], units["proportion_correct"], s=22, color=colour, alpha=0.65, linewidths=0, zorder=3)
 
 
 @styled

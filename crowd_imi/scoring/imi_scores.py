@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 
 from crowd_imi.errors import ScoringError
+from crowd_imi.progress import Track, silent
 from crowd_imi.records import Difficulty, Record
+from crowd_imi.scoring.crossed_model import Marginal, fit_crossed
 from crowd_imi.scoring.imi_table import CATCH_MODE, MODES
 from crowd_imi.scoring.intervals import bootstrap_mean, clustered, jeffreys, wilson
 from crowd_imi.seeds import generator
+from crowd_imi.study import NULL
 
 SEED = 0
 """A table has no seed of its own; the bootstrap's is always this."""
@@ -70,6 +73,10 @@ class TableUnit(Record):
     panel_high: float | None
     confidence_mean: float | None
     rt_median_ms: float | None
+    crossed: float | None = None
+    """Probability of a right answer by the crossed model; None where it wasn't fitted."""
+    crossed_low: float | None = None
+    crossed_high: float | None = None
 
 
 class TableGroup(Record):
@@ -91,6 +98,14 @@ class TableGroup(Record):
     low: float | None
     """Lower end of the 95 % bootstrap interval over units; None for fewer than two units."""
     high: float | None
+    crossed: float | None = None
+    """By the crossed model, over units, participants and panels; None where it wasn't fitted."""
+    crossed_low: float | None = None
+    crossed_high: float | None = None
+    unit_sd: float | None = None
+    """Spread of units by that model, in logits with the guess rate taken out."""
+    participant_sd: float | None = None
+    panel_sd: float | None = None
 
 
 class TableScores(Record):
@@ -106,13 +121,15 @@ class TableScores(Record):
     """What a reader must know of these figures, each with its count."""
 
 
-def score_file(path: Path) -> TableScores:
+def score_file(path: Path, *, crossed: bool = False, track: Track = silent) -> TableScores:
     """Read and score a table in the published format. Each row counts alike, whoever gave it.
 
     Units may have unequal numbers of responses. Rows of catch trials and of practice are set aside.
 
     Args:
         path: a CSV file with at least the columns ``NEEDED``.
+        crossed: whether the crossed model is fitted to each group, null units' (``null/MODEL``) left out.
+        track: shows how that is getting on.
 
     Raises:
         ScoringError: the file can't be read, a column is missing or has values of a wrong type, rows come twice, a mode isn't
@@ -126,7 +143,13 @@ def score_file(path: Path) -> TableScores:
         raise ScoringError(f"{path}: there is nothing to score: none of its {len(table)} rows is an answer to a main trial")
     main = main.assign(difficulty=_difficulties(main))
     units = _units(main)
-    groups = tuple(_group(main, units, key) for key in dict.fromkeys(zip(*(units[name] for name in _GROUP), strict=True)))
+    keys = list(dict.fromkeys(zip(*(units[name] for name in _GROUP), strict=True)))
+    groups = tuple(_group(main, units, key) for key in keys)
+    if crossed:
+        fitted = [
+            _crossed(main, units, *both) for both in track(list(zip(keys, groups, strict=True)), "crossed model", len(keys))
+        ]
+        groups = tuple(fitted)
     return TableScores(
         table=path,
         rows=len(table),
@@ -352,6 +375,31 @@ def _group(main: pd.DataFrame, units: pd.DataFrame, key: tuple[str, str, str | N
         low=estimate.low if estimate else None,
         high=estimate.high if estimate else None,
     )
+
+
+def _crossed(main: pd.DataFrame, units: pd.DataFrame, key: tuple[str, str, str | None], group: TableGroup) -> TableGroup:
+    """The group with the crossed model's figures, which are written into its rows of ``units``, too."""
+    given = _members(main, key)
+    given = given[given["correct"].notna()]
+    if key[0].startswith(f"{NULL}/") or given.empty:
+        return group
+    names = given["layer"].astype(str) + "/" + given["channel"].astype(int).astype(str)
+    answers = pd.DataFrame({"unit": names, "batch": given["batch"], "visit": given["participant_id"]})
+    fit = fit_crossed(answers.assign(correct=given["correct"].astype(bool)))
+    if fit is None:
+        return group
+    members = _members(units, key)
+    members = members[members["responses"] > 0]
+    places = fit.units.get_indexer(pd.Index(members["layer"].astype(str) + "/" + members["channel"].astype(str)))
+    for name, values in (("", fit.of_units.value), ("_low", fit.of_units.low), ("_high", fit.of_units.high)):
+        units.loc[members.index, f"crossed{name}"] = values[places]
+    arm = {f"crossed{name}": float(ends[0]) for name, ends in zip(("", "_low", "_high"), _ends(fit.of_arm), strict=True)}
+    spreads = {"unit_sd": fit.unit_sd, "participant_sd": fit.participant_sd, "panel_sd": fit.panel_sd}
+    return group.model_copy(update={**arm, **spreads})
+
+
+def _ends(found: Marginal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return found.value, found.low, found.high
 
 
 def _remarks(table: pd.DataFrame, main: pd.DataFrame, units: pd.DataFrame, groups: Sequence[TableGroup]) -> Iterator[str]:

@@ -106,7 +106,8 @@ def imi_table(
     Returns:
         Exactly ``COLUMNS``; what wasn't measured is missing, never 0.
     """
-    kept = answers if with_null else answers[~answers["null_unit"] | (answers["kind"] == "catch")]
+    counting = answers[~answers["voided"]]  # the published format has no place for panels that were found bad
+    kept = counting if with_null else counting[~counting["null_unit"] | (counting["kind"] == "catch")]
     catch = kept["kind"] == "catch"
     units = {key: Unit.from_key(key) for key in kept["unit"].unique()}
     arms = {arm.id: arm for arm in file.arms}
@@ -142,9 +143,8 @@ def imi_table(
     )
     table = table.join(_files(kept, catch, panels))
     table = table.join(_check_columns(checks), on="participant_id")
-    results = [f"{check}_result" for check in CHECKS.values()]
-    failed = pd.DataFrame({name: table[name] == False for name in results})  # noqa: E712 - missing is neither
-    table["passed_checks"] = ~failed.any(axis=1)
+    failed = checks.loc[checks["passed"] == False, "participant"]  # noqa: E712 - missing is neither
+    table["passed_checks"] = ~table["participant_id"].isin(failed)
     table["multi_participation"] = False
     return table[list(COLUMNS)].reset_index(drop=True)
 
@@ -174,7 +174,9 @@ def _check_columns(checks: pd.DataFrame) -> pd.DataFrame:
     by_participant: dict[str, dict[str, object]] = {}
     for row in checks.to_dict("records"):
         here = by_participant.setdefault(row["participant"], {})
-        check = CHECKS[row["criterion"]]
+        check = CHECKS.get(row["criterion"])
+        if check is None:
+            continue  # switched on beyond the published ones: the data set has no column for it
         here[f"{check}_result"] = None if pd.isna(row["passed"]) else bool(row["passed"])
         measured = "not measured" if pd.isna(row["measured"]) else f"{row['measured']:g}"
         here[f"{check}_details"] = f"{measured}; asked: {row['limit']}"

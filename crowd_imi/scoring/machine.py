@@ -46,6 +46,7 @@ UNIT_COLUMNS: dict[str, str] = {
     "high": "Upper end of it.",
     "delta": "Mean Δ over the panels; 0 is chance, positive speaks for the right query.",
     "similarity": "What the images were compared by.",
+    "pack_sha256": "Digest of the pack that they are in.",
 }
 
 PANEL_COLUMNS: dict[str, str] = {
@@ -176,6 +177,7 @@ def _unit_table(pack: Pack, panels: pd.DataFrame, similarity: str) -> pd.DataFra
             "difficulty": arm.difficulty,
             "unit": entry.unit.key,
             "similarity": similarity,
+            "pack_sha256": pack.digest,
         }
         for arm in pack.manifest.arms
         for entry in arm.units

@@ -31,6 +31,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "channel": "Channel of the layer, from 0.",
         "null": "true for a null unit.",
         "batch": "Which of the unit's panels, from 0; empty for a catch trial.",
+        "revision": "Of the unit's panels: 1, and one more each time that they were made anew after publishing (`void`).",
+        "voided": "true when the panel, or the task, was found bad: such answers are left out of every score.",
         "row": "upper or lower: which query was chosen, by where it stood.",
         "choice": "min or max: which query was chosen, by what it is; max is right.",
         "correct": "Whether the answer is right.",
@@ -93,7 +95,8 @@ def _responses(answers: pd.DataFrame, panels: Mapping[PanelKey, PanelFiles]) -> 
     units = {key: Unit.from_key(key) for key in answers["unit"].unique()}
     main = answers["kind"] == "main"
     keys = zip(answers["arm"], answers["unit"], answers["batch"], strict=True)
-    shown = [panels.get(key) if is_main else None for key, is_main in zip(keys, main, strict=True)]
+    known = main & ~answers["voided"]  # the pack shows the panels that took the voided ones' place
+    shown = [panels.get(key) if is_known else None for key, is_known in zip(keys, known, strict=True)]
     return answers.assign(
         model=answers["unit"].map({key: unit.model for key, unit in units.items()}),
         layer=answers["unit"].map({key: unit.layer for key, unit in units.items()}),

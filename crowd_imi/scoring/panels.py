@@ -55,11 +55,60 @@ def extremes(scores: Scores, pack: Pack) -> tuple[Shown, ...]:
         # Too small a group has no shrunk scores; then the end of Wilson's interval that speaks against the choice decides.
         best = units.sort_values(["shrunk", "low", "confidence_mean", "unit"], ascending=[False, False, False, True]).iloc[0]
         worst = units.sort_values(["shrunk", "high", "confidence_mean", "unit"]).iloc[0]
-        shown += [_shown("Most", condition, best, pack), _shown("Least", condition, worst, pack)]
+        shown += [_shown("Most interpretable", condition, best, pack), _shown("Least interpretable", condition, worst, pack)]
     return tuple(shown)
 
 
-def _shown(which: str, condition: Condition, row: "pd.Series[Any]", pack: Pack) -> Shown:
+def disputed(scores: Scores, pack: Pack) -> tuple[Shown, ...]:
+    """The real unit of each condition about whose panels people disagree most, with the panel that they disagree about most.
+
+    Two participants who saw the same panel disagree when one is right and the other wrong. A unit's disagreement is the share of
+    such pairs over its panels, drawn towards the condition's by as many pairs as a unit has on average, so that few answers
+    don't win by luck.
+
+    Raises:
+        PackError: the pack doesn't have a panel that was answered.
+    """
+    shown: list[Shown] = []
+    every = with_shrunk(scores)
+    for condition in CONDITIONS:
+        units = every[(every["condition"] == condition) & ~every["null"] & (every["responses"] > 0)]
+        found = disagreement(scores.counted[scores.counted["arm"].isin(units["arm"])], units)
+        if len(units) < 2 or not found["apart"].any():
+            continue
+        best = found.sort_values(["drawn", "apart", "unit"], ascending=[False, False, True]).iloc[0]
+        row = units[(units["arm"] == best["arm"]) & (units["unit"] == best["unit"])].iloc[0].copy()
+        row["batch_shown"] = best["batch"]
+        share_apart = f" Of {best['pairs']} pairs of participants who saw the same panel, {best['apart']} disagree."
+        shown.append(_shown("Most disputed", condition, row, pack, share_apart))
+    return tuple(shown)
+
+
+def disagreement(answers: pd.DataFrame, units: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of participants who saw the same panel, and how many of them disagree.
+
+    Args:
+        answers: ``arm``, ``unit``, ``batch``, ``correct``.
+        units: ``arm`` and ``unit`` of those that are looked at.
+
+    Returns:
+        A row per unit with two answers to a panel: ``arm``, ``unit``, ``pairs``, ``apart``, ``drawn`` (the share drawn towards
+        the mean) and ``batch``, the panel with the most pairs apart.
+    """
+    given = answers.astype({"arm": str, "unit": str}).merge(units[["arm", "unit"]], on=["arm", "unit"])
+    panels = given.groupby(["arm", "unit", "batch"])["correct"].agg(right="sum", asked="size").reset_index()
+    panels["pairs"] = panels["asked"] * (panels["asked"] - 1) // 2
+    panels["apart"] = panels["right"] * (panels["asked"] - panels["right"])
+    panels = panels[panels["pairs"] > 0]
+    most = panels.sort_values(["apart", "batch"], ascending=[False, True]).drop_duplicates(["arm", "unit"])
+    found = panels.groupby(["arm", "unit"])[["pairs", "apart"]].sum().reset_index()
+    weight = found["pairs"].mean()
+    average = found["apart"].sum() / max(1, found["pairs"].sum())
+    found["drawn"] = (found["apart"] + weight * average) / (found["pairs"] + weight)
+    return found.merge(most[["arm", "unit", "batch"]], on=["arm", "unit"])
+
+
+def _shown(which: str, condition: Condition, row: "pd.Series[Any]", pack: Pack, more: str = "") -> Shown:
     unit = Unit.from_key(row["unit"])
     panel = _panel(pack, row["arm"], unit, row["batch_shown"])
     where = f"{unit.model}, {unit.layer}, channel {unit.channel}"
@@ -71,9 +120,9 @@ def _shown(which: str, condition: Condition, row: "pd.Series[Any]", pack: Pack) 
         "lower one drives it less."
     )
     return Shown(
-        heading=f"{which} interpretable, {condition} references",
+        heading=f"{which}, {condition} references",
         caption=f"{where} ({setting(condition, row['difficulty'])}): {row['correct']} of {row['responses']} answers right, "
-        f"{scored}{drawn}. Shown: batch {panel.batch}.",
+        f"{scored}{drawn}.{more} Shown: batch {panel.batch}.",
         picture=draw_panel(pack, panel, alt),
     )
 

@@ -18,6 +18,11 @@ CRITERION_NAMES: Mapping[str, str] = {
     "instruction_time": "time on the instructions",
     "row_choices": "same row too often",
     "practice_blocks": "practice",
+    "reaction_times": "answers too fast",
+    "button_runs": "same button in a row",
+    "time_away": "window left for long",
+    "tile_size": "pictures too small",
+    "main_accuracy": "right main trials (reported only)",
 }
 """What the criteria are called for people."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from crowd_imi.plan import Amendment
 from crowd_imi.study import Study
 
 
@@ -39,4 +40,5 @@ def post_hoc(study: Study, visits: pd.DataFrame) -> tuple[str, ...] | None:
         for name, limits in asked.items()
         if len(limits) > 1
     ]
-    return tuple(found)
+    amendments = (Amendment.model_validate(content) for content in lock.get("amendments", ()))
+    return (*found, *(str(amendment) for amendment in amendments if amendment.post_hoc))

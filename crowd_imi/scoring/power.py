@@ -4,6 +4,7 @@ A formula with units and answers alone is wrong here: a participant answers many
 arms with the planned numbers are simulated, with effects as in the published experiment, and analysed as real ones are.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -18,6 +19,7 @@ from crowd_imi.records import Record
 from crowd_imi.scoring.intervals import clustered
 from crowd_imi.scoring.resampling import Crossing, Floats, Interval, crossed, percentiles, weights
 from crowd_imi.seeds import generator
+from crowd_imi.study import StudyFile
 
 POWER = 0.8
 DRAWS = 400
@@ -115,6 +117,18 @@ def expected_precision(  # noqa: PLR0913 - all by name
         sentence="",
     )
     return precision.model_copy(update={"sentence": _sentence(precision, assumed)})
+
+
+def of_arms(file: StudyFile) -> Iterator[str]:
+    """What the planned numbers of each kind of arm promise, a sentence each; none for arms that are too small to compare."""
+    for units, responses in dict.fromkeys((arm.units, arm.responses) for arm in file.arms):
+        try:
+            found = expected_precision(
+                units=units, responses=responses, trials=file.tasks.trials, panels=file.panels.batches, seed=file.study.seed
+            )
+        except ScoringError:
+            continue
+        yield f"with {units} units and {responses} responses each: {found.sentence[:1].lower()}{found.sentence[1:]}"
 
 
 def _sentence(found: Precision, assumed: Assumed) -> str:

@@ -68,7 +68,7 @@ def reliabilities(scores: Scores, seed: int) -> tuple[Reliability, ...]:
         seed: of the study; the same seed makes the same splits.
     """
     groups = [group for group in scores.groups if group.model != NULL and group.units]
-    by_arm = {str(arm): answers for arm, answers in scores.counted.groupby("arm")} if groups else {}
+    by_arm = {str(arm): answers for arm, answers in scores.counted.groupby("arm", observed=True)} if groups else {}
     return tuple(_reliability(scores, by_arm[group.arm], group, seed) for group in groups)
 
 

@@ -25,16 +25,18 @@ from crowd_imi.scoring import (
     tables,
     wording,
 )
+from crowd_imi.scoring.agreement import Machine, machine_against_people, read_predictions
 from crowd_imi.scoring.canvas import Picture, palette
 from crowd_imi.scoring.compare import compare
 from crowd_imi.scoring.mis import Group, Scores
-from crowd_imi.scoring.panels import extremes
+from crowd_imi.scoring.panels import disputed, extremes
 from crowd_imi.scoring.post_hoc import post_hoc
 from crowd_imi.scoring.reliability import reliabilities
 from crowd_imi.scoring.stimuli import open_pack
 from crowd_imi.scoring.thresholds import what_ifs
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.answers import intents, main_answers, visits
+from crowd_imi.store.tasks import amendments
 from crowd_imi.study import NULL, Study
 
 CHANCE = 0.5
@@ -73,9 +75,13 @@ def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, no
     tables.write_comparisons(comparisons, folder)
     reliable = reliabilities(scores, study.file.study.seed)
     tables.write_reliability(reliable, folder)
-    people, money, pictures = _people(study, visited, answers), _money(study, ledger), _pictures(study, scores)
+    predicted = read_predictions(study.folder / "report", store.about("pack_sha256"))
+    machine = machine_against_people(scores, *predicted, reliable, study.file.study.seed) if predicted else None
+    people, money, pictures = _people(study, visited, answers), _money(study, ledger), _pictures(study, scores, machine)
     drawn = {**pictures, **{name.removesuffix("_picture"): found for name, found in people.items() if name.endswith("_picture")}}
-    figure_files.write({**drawn, "money": money["money_picture"]}, figure_files.data(scores, people, money["spending"]), folder)
+    figure_files.write(
+        {**drawn, "money": money["money_picture"]}, figure_files.data(scores, people, money["spending"], machine), folder
+    )
     context = {
         "study": study.file,
         "note": note,
@@ -84,10 +90,12 @@ def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, no
         "groups": scores.groups,
         "comparisons": comparisons,
         "reliabilities": reliable,
+        "machine": machine,
         "crossed": any(group.crossed is not None for group in scores.groups),
         "pictures": pictures,
         "pairs": len(figures.in_both_conditions(scores)),
         "panels": extremes(scores, pack) if pack else (),
+        "disputed": disputed(scores, pack) if pack else (),
         "panels_problem": problem,
         "unanswered": scores.unanswered,
         "by_name": scores.by_name,
@@ -148,12 +156,13 @@ def _control(group: Group) -> Remark:
     return Remark("good", f"Control passed: null units, which nobody can answer, are at chance {found}.")
 
 
-def _pictures(study: Study, scores: Scores) -> dict[str, Picture | None]:
+def _pictures(study: Study, scores: Scores, machine: Machine | None) -> dict[str, Picture | None]:
     colours = palette(tuple(study.file.models))
     pairs = figures.in_both_conditions(scores)
     return {
         "groups": figures.group_means(scores, colours),
         "units": figures.sorted_units(scores, colours),
+        "machine": figures.machine_against_people(machine, colours) if machine else None,
         "conditions": figures.natural_against_synthetic(pairs, colours) if len(pairs) else None,
         "depth": figures.by_depth(scores, colours) if (~scores.units["null"]).any() else None,
         "calibration": figures_of_answers.calibration(answers_by.by_confidence(scores), colours),
@@ -201,6 +210,10 @@ def _facts(study: Study, store: Store, manifest: Manifest | None, visited: pd.Da
         "Pack (SHA-256)": store.about("pack_sha256"),
         "Plan (SHA-256)": store.about("plan_sha256"),
     }
+    with store.read() as session:
+        pilots = [str(amendment) for amendment in amendments(session) if not amendment.post_hoc]
+    if pilots:
+        facts["Pilot"] = " ".join(pilots)
     if manifest is not None:
         facts["Images"] = f"{manifest.image_count:,} images; {manifest.provenance or 'no provenance given'}; {manifest.licence}"
         for name, model in manifest.models.items():

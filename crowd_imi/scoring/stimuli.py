@@ -4,6 +4,7 @@ from crowd_imi.errors import PackError
 from crowd_imi.pack import Pack
 from crowd_imi.scoring.mis import LayerOrder
 from crowd_imi.store import Store
+from crowd_imi.store.tasks import amendments
 from crowd_imi.study import Study
 
 
@@ -15,6 +16,12 @@ def open_pack(study: Study, store: Store) -> tuple[Pack | None, str]:
         return None, str(error)
     if pack.digest != store.about("pack_sha256"):
         return None, f"{study.pack}: this isn't the pack that participants saw: its digest has changed"
+    with store.read() as session:
+        anew = [amendment.name for amendment in amendments(session) if amendment.panels_sha256 is not None]
+    try:
+        pack.manifest = pack.shown(anew)
+    except PackError as error:
+        return None, str(error)
     return pack, ""
 
 

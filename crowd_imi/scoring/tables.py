@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from crowd_imi.files import write_atomically
-from crowd_imi.scoring.comparisons import Comparisons, Difference, Effect
+from crowd_imi.scoring.comparisons import Comparisons, ConditionTest, Difference, Effect, ModelTest
 from crowd_imi.scoring.mis import Group, Scores
 from crowd_imi.scoring.reliability import Reliability, with_shrunk
 
@@ -87,6 +87,10 @@ COMPARISON_COLUMNS: dict[str, str] = {
     "statistic": "H of Kruskal-Wallis, W of Wilcoxon; empty for the others.",
     "p": "p-value, not corrected; empty for Conover.",
     "p_holm": "p-value with Holm's correction over the rows of the same test, difficulty and condition.",
+    "welch": "Welch's F (models) or t (conditions), with what participants add in the standard error; empty for others. "
+    "Sentences go by it, and not by the rank tests as published, which find too much where participants differ.",
+    "welch_p": "Its p-value, not corrected; empty for pairs.",
+    "welch_p_holm": "Its p-value with Holm's correction, as p_holm.",
     "effect": "Effect size: epsilon², rank-biserial r or rho.",
     "effect_low": "Lower end of its 95 % bootstrap interval over units.",
     "effect_high": "Upper end of it.",
@@ -140,25 +144,31 @@ def comparison_table(comparisons: Comparisons) -> pd.DataFrame:
     for test in comparisons.models:
         where = {"condition": test.condition, "difficulty": test.difficulty}
         named = {"comparison": "models", "units": sum(test.units.values()), "test": "Kruskal-Wallis"}
-        rows.append({**where, **named, "statistic": test.h, "p": test.p, **_effect(test.effect)})
+        rows.append({**where, **named, "statistic": test.h, "p": test.p, **_welch(test), **_effect(test.effect)})
         for pair in test.pairs:
             models = {"model": pair.first, "other": pair.second, "units": test.units[pair.first] + test.units[pair.second]}
-            found = {"comparison": "pair", "test": "Conover", "p_holm": pair.p_holm}
+            found = {"comparison": "pair", "test": "Conover", "p_holm": pair.p_holm, "welch_p_holm": pair.welch_p_holm}
             rows.append({**where, **models, **found, **_difference(pair.difference)})
     for paired in comparisons.conditions:
         named = {"comparison": "conditions", "difficulty": paired.difficulty, "model": paired.model, "units": paired.units}
         found = {"test": "Wilcoxon", "statistic": paired.w, "p": paired.p, "p_holm": paired.p_holm}
-        rows.append({**named, **found, **_difference(paired.difference), **_effect(paired.effect)})
+        tested = {**_welch(paired), "welch_p_holm": paired.welch_p_holm}
+        rows.append({**named, **found, **tested, **_difference(paired.difference), **_effect(paired.effect)})
     for trend in comparisons.depth:
         named = {"comparison": "depth", "model": trend.model, "condition": trend.condition, "difficulty": trend.difficulty}
         found = {"units": trend.units, "test": "Spearman", "p": trend.p, "p_holm": trend.p_holm}
         rows.append({**named, **found, **_effect(trend.effect)})
     table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
-    ends = ["difference", "low", "high", "units_low", "units_high", "statistic", "effect", "effect_low", "effect_high"]
-    table = table.astype(dict.fromkeys([*ends, "p", "p_holm"], float)).round(dict.fromkeys(ends, 4))
-    for column in ("p", "p_holm"):
+    ends = ["difference", "low", "high", "units_low", "units_high", "statistic", "welch", "effect", "effect_low", "effect_high"]
+    p_values = ["p", "p_holm", "welch_p", "welch_p_holm"]
+    table = table.astype(dict.fromkeys([*ends, *p_values], float)).round(dict.fromkeys(ends, 4))
+    for column in p_values:
         table[column] = table[column].map(lambda p: float(f"{p:.4g}"))
     return table
+
+
+def _welch(test: ModelTest | ConditionTest) -> dict[str, object]:
+    return {"welch": test.welch, "welch_p": test.welch_p}
 
 
 def _difference(found: Difference) -> dict[str, object]:

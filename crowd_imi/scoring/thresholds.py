@@ -87,7 +87,7 @@ def _mean(answers: pd.DataFrame) -> float | None:
     if answers.empty:
         return None
     units = answers.groupby(["arm", "unit"], observed=True)["correct"].mean()
-    return float(units.groupby("arm").mean().mean())
+    return float(units.groupby("arm", observed=True).mean().mean())
 
 
 def _limits(limits: ExclusionSection) -> Iterator[_Limit]:

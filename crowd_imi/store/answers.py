@@ -1,10 +1,12 @@
 """What analyses read: one query each, as pandas tables. Only label ``main``; pilots and previews are never analysed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from sqlalchemy import Executable, and_, func, select
+from numpy.typing import NDArray
+from sqlalchemy import Executable, Select, func, select
 from sqlalchemy.orm import Session
 
 from crowd_imi.store.tables import Answer, Intent, Task, Trial, Verdict, Visit
@@ -13,33 +15,70 @@ LABEL = "main"
 
 
 def main_answers(session: Session) -> pd.DataFrame:
-    """Answers to main trials (catch trials left out) in submissions that were judged, valid or not.
+    """Answers to main trials (catch trials and voided panels left out) in submissions that were judged, valid or not.
+
+    Three narrow reads that meet in numpy: joined in the database, every answer carries its visit's and its unit's texts, and
+    fetching those took half of the time that scoring took.
 
     Returns:
-        One row per answer: ``arm``, ``unit`` (``Unit.key``), ``batch``, ``visit``, ``correct``, ``confidence`` (1 to 3),
-        ``rt_ms``, ``valid`` and ``surplus`` (of the submission's verdict).
+        One row per answer: ``arm``, ``unit`` (``Unit.key``) and ``visit`` (all three categories), ``batch``, ``correct``,
+        ``confidence`` (1 to 3), ``rt_ms``, ``valid`` and ``surplus`` (of the submission's verdict).
     """
-    statement = (
-        select(
-            Task.arm,
-            Trial.unit,
-            Trial.batch,
-            Answer.visit_id.label("visit"),
-            Answer.correct,
-            Answer.confidence,
-            Answer.rt_ms,
-            Verdict.valid,
-            Verdict.surplus,
-        )
-        .select_from(Answer)
-        .join(Visit, Visit.id == Answer.visit_id)
-        .join(Verdict, Verdict.visit_id == Visit.id)
-        .join(Task, Task.id == Visit.task_id)
-        .join(Trial, and_(Trial.task_id == Visit.task_id, Trial.position == Answer.position))
-        .where(Visit.label == LABEL, Trial.kind == "main")
+    visit, answer, trial = Visit.__table__.c, Answer.__table__.c, Trial.__table__.c
+    judged = _columns(
+        session,
+        select(visit.id, visit.task_id, Task.arm, Verdict.valid, Verdict.surplus)
+        .join(Verdict, Verdict.visit_id == visit.id)
+        .join(Task, Task.id == visit.task_id)
+        .where(visit.label == LABEL),
+        (object, np.int64, object, np.bool_, np.bool_),
     )
-    types = {"correct": bool, "confidence": int, "rt_ms": float, "valid": bool, "surplus": bool}
-    return _table(session, statement, types)
+    shown = _columns(
+        session,
+        select(trial.task_id, trial.position, trial.unit, trial.batch).where(trial.kind == "main", ~trial.voided),
+        (np.int64, np.int64, object, np.int64),
+    )
+    given = _columns(
+        session,
+        select(answer.visit_id, answer.position, answer.correct, answer.confidence, answer.rt_ms),
+        (object, np.int64, np.bool_, np.int64, np.float64),
+    )
+    of_visit = pd.Index(judged[0], dtype=object).get_indexer(pd.Index(given[0], dtype=object))
+    of_trial = _places(shown[:2], judged[1][of_visit] if len(judged[1]) else of_visit, given[1])
+    rows = np.flatnonzero((of_visit >= 0) & (of_trial >= 0))
+    of_visit, of_trial = of_visit[rows], of_trial[rows]
+    return pd.DataFrame(
+        {
+            "arm": _categories(judged[2], of_visit),
+            "unit": _categories(shown[2], of_trial),
+            "batch": shown[3][of_trial],
+            "visit": _categories(judged[0], of_visit),
+            "correct": given[2][rows],
+            "confidence": given[3][rows],
+            "rt_ms": given[4][rows],
+            "valid": judged[3][of_visit],
+            "surplus": judged[4][of_visit],
+        }
+    )
+
+
+def _columns(session: Session, statement: Select[Any], types: Sequence[type]) -> list[NDArray[Any]]:
+    """The statement's columns, each an array of its type; by the driver's own rows, as SQLAlchemy's take twice the time."""
+    rows = session.connection().execute(statement).cursor.fetchall()
+    return [np.fromiter((row[place] for row in rows), kind, len(rows)) for place, kind in enumerate(types)]
+
+
+def _places(keys: Sequence[NDArray[np.int64]], tasks: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Where each (task, position) stands among the keys; −1 where it doesn't."""
+    width = 1 + max(keys[1].max(initial=0), positions.max(initial=0))
+    places: NDArray[np.intp] = pd.Index(keys[0] * width + keys[1]).get_indexer(pd.Index(tasks * width + positions))
+    return places
+
+
+def _categories(names: NDArray[Any], places: NDArray[np.intp]) -> pd.Categorical:
+    """The names at these places, in the order of the alphabet; names that nothing stands for are left out."""
+    codes, values = pd.factorize(names, sort=True)
+    return pd.Categorical.from_codes(codes[places], pd.Index(values, dtype=str)).remove_unused_categories()
 
 
 def planned_units(session: Session) -> pd.DataFrame:
@@ -47,7 +86,7 @@ def planned_units(session: Session) -> pd.DataFrame:
     statement = (
         select(Task.arm, Trial.unit, func.count().label("responses"))
         .join(Task, Task.id == Trial.task_id)
-        .where(Trial.kind == "main")
+        .where(Trial.kind == "main", Task.label == LABEL, Task.retired_at.is_(None))
         .group_by(Task.arm, Trial.unit)
     )
     return _table(session, statement, {"responses": int})

@@ -17,11 +17,14 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.errors import StoreError, command
 from crowd_imi.records import Record
-from crowd_imi.store.engine import Store
+from crowd_imi.store.engine import Store, StoreKind
 from crowd_imi.store.tables import About
 
 FENCE = "restored"
 """The row in ``about`` that keeps a restored copy from spending."""
+
+HOME = "home"
+"""The row in ``about`` that says which file may spend: a copy of it is another file."""
 
 DATABASES = ("study.db", "people.db", "local.db", "link.db")
 """In the order in which they are copied: a visit's ids are written before the visit, so a copy never lacks them."""
@@ -84,8 +87,12 @@ def restore(source: Path, target: Path) -> None:
         shutil.rmtree(making, ignore_errors=True)
 
 
-def require_unfenced(session: Session) -> None:
-    """Make sure that this isn't a restored copy.
+def require_original(session: Session, store: Store) -> None:
+    """Make sure that this is no copy, restored from a backup or made with ``cp``; whoever spends first makes it the original.
+
+    Args:
+        session: of a transaction that writes.
+        store: its.
 
     Raises:
         StoreError: it is one, and nobody has said yet that the original is gone.
@@ -96,19 +103,34 @@ def require_unfenced(session: Session) -> None:
             f"this study was restored from {row.value}, and paying from two copies pays twice: if the original is gone and its "
             f"processes have ended, say so with `{command('restore', '--take-over', 'STUDY')}`"
         )
+    mark = store.file_mark()
+    if store.kind is not StoreKind.STUDY or mark is None:
+        return
+    home = session.get(About, HOME)
+    if home is None:
+        session.add(About(name=HOME, value=mark))
+    elif home.value != mark:
+        raise StoreError(
+            f"{store.url}: this is a copy of the database that spent until now, and paying from two copies pays twice: if the "
+            f"original is gone and its processes have ended, say so with `{command('restore', '--take-over', 'STUDY')}`"
+        )
 
 
 def take_over(store: Store) -> bool:
     """The original is gone: from now on this copy may spend.
 
     Returns:
-        Whether it was fenced.
+        Whether it might not before.
     """
+    mark = store.file_mark()
     with store.write() as session:
-        row = session.get(About, FENCE)
+        row, home = session.get(About, FENCE), session.get(About, HOME)
         if row is not None:
             session.delete(row)
-    return row is not None
+        moved = home is not None and mark is not None and home.value != mark
+        if home is not None and mark is not None:
+            home.value = mark
+    return row is not None or moved
 
 
 def _write(study: Path, target: Path, leave_out: tuple[Path, ...]) -> int:

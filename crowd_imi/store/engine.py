@@ -81,6 +81,16 @@ class Store:
     def url(self) -> str:
         return self._engine.url.render_as_string(hide_password=True)
 
+    def file_mark(self) -> str | None:
+        """What a copy of this database's file doesn't have in common with it; None on a server, where everybody uses the one.
+
+        The file's number in its file system: it stays when the folder is renamed or the machine restarted.
+        """
+        url = self._engine.url
+        if url.get_backend_name() != "sqlite" or not url.database:
+            return None
+        return str(Path(url.database).stat().st_ino)
+
     def now(self) -> int:
         """Milliseconds since 1970 by this store's clock."""
         return self.clock.now()

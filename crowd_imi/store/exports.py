@@ -24,6 +24,8 @@ def exported_answers(session: Session) -> pd.DataFrame:
             Trial.unit,
             Trial.null_unit,
             Trial.batch,
+            Trial.revision,
+            Trial.voided,
             Answer.position,
             Answer.row,
             Answer.choice,
@@ -46,8 +48,8 @@ def exported_answers(session: Session) -> pd.DataFrame:
     )
     result = session.execute(statement)
     table = pd.DataFrame.from_records(list(map(tuple, result)), columns=list(result.keys()))
-    flags = dict.fromkeys(("null_unit", "correct", "valid", "surplus"), bool)
-    whole = dict.fromkeys(("task", "batch", "position", "confidence", "elapsed_ms"), int)
+    flags = dict.fromkeys(("null_unit", "voided", "correct", "valid", "surplus"), bool)
+    whole = dict.fromkeys(("task", "batch", "revision", "position", "confidence", "elapsed_ms"), int)
     return table.astype({**flags, **whole, **dict.fromkeys(("rt_ms", "shown_ms", "saving_ms"), float)})
 
 

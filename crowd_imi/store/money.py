@@ -8,11 +8,15 @@ from sqlalchemy.orm import Session
 from crowd_imi.store.tables import About, Intent, Lease
 
 SPENDER = "spender"
-"""The one lease there is: publish, harvest and pay take turns."""
+"""The lease of whoever spends: publish, harvest and pay take turns."""
+HARVESTER = "harvester"
+"""The lease of whoever harvests, held for as long as that goes on, between rounds too."""
 
 CAP = "cap"
 PRICE = "price"
 
+STRAY = "stray-"
+"""What the subject of a submission without a visit here begins with."""
 COMPENSATION = "compensation"
 """The name of the bonus that stands in for a reward which the platform can't pay any more."""
 
@@ -46,9 +50,20 @@ def amount_of(session: Session, operations: Sequence[str], states: Sequence[str]
 
 
 def bonus_spending(session: Session) -> int:
-    """What bonuses take of the cap, in minor units; a compensation stands in for the visit's own pay, which is counted there."""
+    """What is spent beside visits' rewards takes of the cap, in minor units: bonuses, and submissions that have no visit here.
+
+    A compensation stands in for the visit's own pay, which is counted there.
+    """
     chosen = select(func.sum(Intent.amount)).where(
         Intent.operation == "bonus", Intent.state.in_(("open", "done")), ~Intent.subject.endswith(f"/{COMPENSATION}")
+    )
+    return (session.scalar(chosen) or 0) + stray_spending(session)
+
+
+def stray_spending(session: Session) -> int:
+    """What was paid, here or on the platform, for submissions that have no visit here, in minor units."""
+    chosen = select(func.sum(Intent.amount)).where(
+        Intent.operation.in_(("approve", "found")), Intent.state.in_(("open", "done")), Intent.subject.startswith(STRAY)
     )
     return session.scalar(chosen) or 0
 
@@ -80,9 +95,9 @@ def _noted(session: Session, name: str, otherwise: int) -> int:
     return otherwise if row is None else int(row.value)
 
 
-def lease_row(session: Session) -> Lease | None:
-    """Who may spend right now, locked; None when nobody does."""
-    return session.get(Lease, SPENDER, with_for_update=True)
+def lease_row(session: Session, name: str = SPENDER) -> Lease | None:
+    """Who holds a lease right now, locked; None when nobody does."""
+    return session.get(Lease, name, with_for_update=True)
 
 
 def all_intents(session: Session) -> Sequence[Intent]:

@@ -9,10 +9,14 @@ from crowd_imi.store.tables import About, Posting
 
 PLATFORM = "platform"
 
+MAIN, PILOT = "main", "pilot"
+"""What a posting, its tasks and its visits are for."""
 
-def postings(session: Session) -> Sequence[Posting]:
-    """Every posting that was made or meant, the oldest first; a preview's isn't one."""
-    return session.scalars(select(Posting).where(Posting.platform != "preview").order_by(Posting.created_at, Posting.id)).all()
+
+def postings(session: Session, label: str | None = None) -> Sequence[Posting]:
+    """Every posting that was made or meant, the oldest first, or those of one label; a preview's isn't one."""
+    chosen = select(Posting).where(Posting.platform != "preview").order_by(Posting.created_at, Posting.id)
+    return session.scalars(chosen if label is None else chosen.where(Posting.label == label)).all()
 
 
 def keep_platform(session: Session, choice: str) -> None:

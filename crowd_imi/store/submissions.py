@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import and_, case, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from crowd_imi.store.tables import Answer, Person, PracticeAnswer, Stray, Task, Trial, Verdict, Visit
+from crowd_imi.store.tables import Answer, Event, Person, PracticeAnswer, Stray, Task, Trial, Verdict, Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,8 @@ class TaskStanding:
 
     task: int
     arm: str
+    label: str
+    """main or pilot."""
     number: int
     holder: str | None
     """State of the visit that holds it; None while nobody does."""
@@ -32,16 +34,19 @@ class AnsweredTrial:
     correct: bool
     at: int
     saving_ms: float | None
+    confidence: int
+    rt_ms: float
 
 
 def task_standings(session: Session, attempt_states: Collection[str]) -> Sequence[TaskStanding]:
-    """Every task, in the order in which an arm's tasks are handed out."""
+    """Every task, in the order in which an arm's tasks are handed out; one that was retired, while somebody is still at it."""
     attempts = func.sum(case((Visit.state.in_(sorted(attempt_states)), 1), else_=0))
     holder = func.max(case((Visit.holds_task, Visit.state), else_=None))
     chosen = (
-        select(Task.id, Task.arm, Task.number, holder, func.coalesce(attempts, 0))
+        select(Task.id, Task.arm, Task.label, Task.number, holder, func.coalesce(attempts, 0))
         .outerjoin(Visit, Visit.task_id == Task.id)
-        .group_by(Task.id, Task.arm, Task.number, Task.draw)
+        .group_by(Task.id, Task.arm, Task.label, Task.number, Task.draw, Task.retired_at)
+        .having(or_(Task.retired_at.is_(None), and_(holder.is_not(None), holder != "valid")))
         .order_by(Task.arm, Task.draw)
     )
     return [TaskStanding(*row) for row in session.execute(chosen)]
@@ -84,7 +89,16 @@ def count_payable(session: Session, states: Collection[str], *, unpaid_only: boo
 def answered_trials(session: Session, visit: str) -> Sequence[AnsweredTrial]:
     """A visit's answers in order, main and catch trials alike."""
     chosen = (
-        select(Trial.kind, Trial.null_unit, Answer.row, Answer.correct, Answer.at, Answer.saving_ms)
+        select(
+            Trial.kind,
+            Trial.null_unit,
+            Answer.row,
+            Answer.correct,
+            Answer.at,
+            Answer.saving_ms,
+            Answer.confidence,
+            Answer.rt_ms,
+        )
         .select_from(Answer)
         .join(Visit, Visit.id == Answer.visit_id)
         .join(Trial, and_(Trial.task_id == Visit.task_id, Trial.position == Answer.position))
@@ -94,15 +108,39 @@ def answered_trials(session: Session, visit: str) -> Sequence[AnsweredTrial]:
     return [AnsweredTrial(*row) for row in session.execute(chosen)]
 
 
+def events_of(session: Session, visit: str) -> Sequence[Event]:
+    """What the browser reported in a visit, in the order in which it came."""
+    return session.scalars(select(Event).where(Event.visit_id == visit).order_by(Event.at, Event.id)).all()
+
+
 def practice_blocks_of(session: Session, visit: str) -> int:
     """How many practice blocks a visit began."""
     return session.scalar(select(func.count(PracticeAnswer.block.distinct())).where(PracticeAnswer.visit_id == visit)) or 0
 
 
-def verdicts(session: Session) -> Sequence[tuple[str, Verdict]]:
-    """Every verdict with its arm."""
+def verdicts(session: Session, label: str = "main") -> Sequence[tuple[str, Verdict]]:
+    """Every verdict on the study's visits, or on its pilot's, with its arm."""
     chosen = select(Task.arm, Verdict).join(Visit, Visit.id == Verdict.visit_id).join(Task, Task.id == Visit.task_id)
+    chosen = chosen.where(Visit.label == label)
     return [(arm, verdict) for arm, verdict in session.execute(chosen)]
+
+
+def judged_visits(session: Session) -> Sequence[tuple[str, Visit, Verdict]]:
+    """Arm, visit and verdict of every submission that was judged and is analysed, in the order of arrival."""
+    chosen = select(Task.arm, Visit, Verdict).join(Visit, Visit.id == Verdict.visit_id).join(Task, Task.id == Visit.task_id)
+    found = session.execute(chosen.where(Visit.label == "main").order_by(Visit.arrived_at, Visit.id))
+    return [(arm, visit, verdict) for arm, visit, verdict in found]
+
+
+def main_trials(session: Session) -> Sequence[tuple[int, str, str]]:
+    """Task, arm and unit of every main trial."""
+    chosen = select(Task.id, Task.arm, Trial.unit).join(Trial, Trial.task_id == Task.id).where(Trial.kind == "main")
+    return [(task, arm, unit) for task, arm, unit in session.execute(chosen)]
+
+
+def arms_of_tasks(session: Session) -> dict[int, str]:
+    """Task → its arm."""
+    return {task: arm for task, arm in session.execute(select(Task.id, Task.arm))}  # noqa: C416 (rows aren't pairs for mypy)
 
 
 def submission_ids(people: Session, platform: str) -> dict[str, str]:

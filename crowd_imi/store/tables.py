@@ -6,7 +6,7 @@ guarding: they hold whatever two processes do at the same moment.
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, UniqueConstraint, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 _NAMES = {
@@ -43,13 +43,17 @@ class Task(Base):
     """One task of the plan, and where it stands."""
 
     __tablename__ = "task"
-    __table_args__ = (UniqueConstraint("arm", "number"),)
+    __table_args__ = (UniqueConstraint("arm", "label", "number"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     arm: Mapped[str]
     number: Mapped[int]
     draw: Mapped[int]
     """Order in which an arm's tasks are handed out: random, the same for the same seed."""
+    label: Mapped[str] = mapped_column(default="main", server_default="main")
+    """main or pilot: whose places it is for."""
+    retired_at: Mapped[int | None]
+    """When ``void`` put another one in its place: from then on nobody new gets it."""
 
 
 class Trial(Base):
@@ -64,9 +68,13 @@ class Trial(Base):
     unit: Mapped[str]
     null_unit: Mapped[bool]
     batch: Mapped[int]
-    sprite: Mapped[str]
+    sprite: Mapped[str] = mapped_column(index=True)
     tiles: Mapped[dict[str, Any]]
     """``Tiles`` as JSON."""
+    revision: Mapped[int] = mapped_column(default=1, server_default="1")
+    """Of the panel that it shows: 1, and one more each time that ``void`` made the unit's panels anew."""
+    voided: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """``void`` found it bad: answers to it are paid, kept and left out of the analysis."""
 
 
 class Posting(Base):
@@ -81,6 +89,19 @@ class Posting(Base):
     places: Mapped[int]
     state: Mapped[str]
     created_at: Mapped[int]
+    label: Mapped[str] = mapped_column(default="main", server_default="main")
+    """main or pilot."""
+
+
+class Amendment(Base):
+    """What was changed after publishing, in the order in which it was: ``plan.Amendment`` as JSON."""
+
+    __tablename__ = "amendment"
+    __table_args__ = (UniqueConstraint("name"),)
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    content: Mapped[dict[str, Any]]
 
 
 class Visit(Base):
@@ -220,7 +241,7 @@ class Intent(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     operation: Mapped[str]
-    """post, places, approve or bonus."""
+    """post, places, approve, bonus or found."""
     subject: Mapped[str]
     """The posting's or the visit's id, with a running number where it can happen again."""
     amount: Mapped[int]
@@ -243,6 +264,20 @@ class Stray(Base):
     posting_id: Mapped[str] = mapped_column(ForeignKey("posting.id"))
     seen_at: Mapped[int]
     """When a harvest first saw it."""
+
+
+class Notice(Base):
+    """Something that a platform told by itself: which submission to look at, and that it wasn't told before."""
+
+    __tablename__ = "notice"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """Keyed hash of the event's id there: a repeat has the same."""
+    submission: Mapped[str]
+    """Keyed hash of the platform's id."""
+    told_at: Mapped[int]
+    taken_at: Mapped[int | None]
+    """When a harvest had looked."""
 
 
 class Lease(Base):

@@ -22,6 +22,10 @@ class ProlificSection(Record):
     """Ids of earlier studies: who took part in one isn't invited."""
     not_in_groups: tuple[str, ...] = ()
     """Ids of participant groups: their members aren't invited."""
+    in_groups: tuple[str, ...] = ()
+    """Ids of participant groups: only their members are invited, of one group or another; everybody where it is empty."""
+    add_to_group: str | None = None
+    """Id of a participant group that Prolific puts everybody into who hands in, for later studies' ``not_in_groups``."""
     signed_arrivals: Annotated[bool, Field(strict=True)] = False
     """Let Prolific sign the link that participants follow, and let in only who comes with one, within two minutes."""
     fee_percent: Annotated[float, Field(ge=0, le=100)] = 33.3

@@ -124,13 +124,28 @@ class RecordingSection(Record):
 
 
 class VisualisationSection(Record):
-    """``[visualisation]``: the feature visualisations of the synthetic condition, made by lucent."""
+    """``[visualisation]``: the feature visualisations of the synthetic condition."""
 
     size: Pixels = 224
+    procedure: Literal["fixed", "published", "adaptive"] = "fixed"
+    """How long images are optimised and how much their diversity weighs: ``fixed``: ``steps`` and ``diversity`` as they stand
+    here; ``published``: up to ``steps``, stopped early, with the largest weight for which the weakest image still drives the unit
+    more than the best natural image; ``adaptive``: the same aim within one optimisation of ``steps``."""
     steps: Positive = 2500
+    """Published: 20,000 at most."""
     learning_rate: AboveZero = 0.05
     diversity: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 100.0
-    """Weight of the diversity term; 0 leaves it out."""
+    """Weight of the diversity term when the procedure is ``fixed``; 0 leaves it out."""
+    engine: Literal["batched", "lucent"] = "batched"
+    """``batched``: many units' images at a time; ``lucent``: lucent as it is, one side of a unit at a time, only for the fixed
+    procedure."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """In which the network computes while images are optimised; what they reach is measured in float32."""
+    at_once: Positive = 4
+    """Units of a layer that are visualised together, both sides of each; more need more memory."""
+    unbeaten: Literal["keep", "leave_out", "replace"] = "keep"
+    """What becomes of a unit that photographs drive more than its strongest visualisation does, on either side: ``keep``: it is
+    marked; ``leave_out``: the next sampled unit takes its place in synthetic arms; ``replace``: in all arms of the model."""
 
 
 class TasksSection(Record):
@@ -154,6 +169,19 @@ class ExclusionSection(Record):
     min_row_choices: Natural = 5
     """Each row, upper and lower, is chosen at least this often."""
     max_practice_blocks: Positive = 3
+    min_reaction_ms: Positive | None = None
+    """A trial answered faster, by the browser's clock, is a fast one (buttons are locked for the first 1,500 ms); not judged
+    where it isn't set."""
+    max_fast_trials: Natural = 0
+    """With ``min_reaction_ms``: so many fast trials are let pass."""
+    max_button_run: Positive | None = None
+    """The same of the six buttons at most so often in a row; not judged where it isn't set."""
+    max_away_seconds: Positive | None = None
+    """The longest time without the window's focus during the trials; not judged where it isn't set."""
+    min_tile_px: Positive | None = None
+    """CSS pixels on a side that every picture must have had on the screen; not judged where it isn't set."""
+    report_accuracy: Annotated[bool, Field(strict=True)] = False
+    """Keep the share of right main trials with every verdict. It is reported only: no threshold on the outcome excludes."""
 
 
 class PagesSection(Record):
@@ -183,6 +211,13 @@ class PaySection(Record):
     cap: Natural
     """No path spends more than this."""
     estimated_minutes: AboveZero = 15.0
+    bonus: Natural = 0
+    """On top of the reward, paid by ``harvest`` to who earned it (``bonus_for``), excluded or not; 0 promises none."""
+    bonus_for: Literal["catch_trials", "completion"] = "catch_trials"
+    """Who earns ``bonus``: ``catch_trials`` everybody who has all catch trials right, ``completion`` everybody who submits."""
+    floor_per_hour: Natural | None = None
+    """When submissions turn out to be paid less for an hour, on their median time, no more places are offered and a top-up is
+    proposed; Prolific's own floor (6 GBP, 8 USD) where it isn't set and the study is there, 0 for none."""
 
     @property
     def reward_money(self) -> Money:

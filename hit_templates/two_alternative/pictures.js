@@ -18,11 +18,11 @@ export async function showPictures(display, { practice, sprites, visit }) {
     if (!place.isConnected || place.childElementCount > 0) continue;
     const panel = new Panel(trial, sprites.bitmap(trial.sprite), visit.grid, visit.texts.trial);
     for (const { element } of panel.buttons) element.disabled = false;
-    place.inert = true;
     if (place.dataset.picture === "frames") {
       showFrames(place, panel, visit.texts.trial);
     } else {
       panel.element.classList.add(`only-${place.dataset.picture}`);
+      panel.element.inert = true;
       place.append(panel.element);
       const { clientWidth, clientHeight } = place;
       panel.fit({

@@ -6,16 +6,11 @@
  * it was correct is known only from the reply.
  */
 
+import { KEYS } from "./keys.js";
 import { Panel, make, ROWS } from "./panel.js";
 import { toHtml } from "./words.js";
 
 const { ParameterType } = window.jsPsychModule;
-
-// Physical keys: the digits for the upper row of buttons, the letters right below them for the lower one.
-const KEYS = {
-  upper: [["Digit1", "Numpad1"], ["Digit2", "Numpad2"], ["Digit3", "Numpad3"]],
-  lower: [["KeyQ"], ["KeyW"], ["KeyE"]],
-};
 
 const info = {
   name: "two-alternative",
@@ -187,7 +182,9 @@ class Screen {
     question.innerHTML = toHtml(trial.words.question);
     this.head.append(bar, line, question);
     const foot = make("footer", "foot");
-    foot.append(this.word, this.continue);
+    const keys = make("p", "keys");
+    keys.innerHTML = toHtml(trial.words.keys ?? "");
+    foot.append(this.word, this.continue, keys);
     this.room.append(this.panel.element);
     const whole = make("div", "trial");
     whole.append(this.head, this.room, foot);

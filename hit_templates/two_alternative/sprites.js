@@ -36,10 +36,10 @@ export class Sprites {
     return addresses.every((address) => this.bitmap(address) !== null);
   }
 
-  /** Wait for these; `onProgress` gets the share that is there, 0 to 1. */
+  /** Wait for these; `onProgress` gets how many of how many are there. */
   async all(addresses, onProgress = () => {}) {
     this.want(addresses);
-    const tell = () => onProgress(addresses.filter((address) => this.bitmap(address)).length / addresses.length);
+    const tell = () => onProgress(addresses.filter((address) => this.bitmap(address)).length, addresses.length);
     tell();
     await Promise.all(addresses.map((address) => this.#wanted.get(address).promise.then(tell)));
   }

@@ -2,6 +2,7 @@
 
 import { Api, Refused } from "./api.js";
 import { describeBrowser, reportEvents } from "./browser.js";
+import { keysOf } from "./keys.js";
 import { showPictures } from "./pictures.js";
 import TwoAlternativePlugin from "./plugin-two-alternative.js";
 import { Sprites } from "./sprites.js";
@@ -12,8 +13,14 @@ const { initJsPsych, jsPsychHtmlButtonResponse, jsPsychInstructions, jsPsychSurv
 const TOKEN = "visit-token";
 const RESYNCS = "visit-resyncs";
 const MOST_RESYNCS = 5;
+const UNPAID = new Set(["declined", "incompatible"]); // steps of who never began
+const OVER = new Set([...UNPAID, "failed_practice", "done"]);
 const AHEAD = 5; // main trials whose sprites are there before they are needed
-const SMALLEST_WINDOW = { width: 940, height: 600 };
+const SMALLEST_WINDOW = { width: 940, height: 600 }; // CSS px in which images have a good size
+const TINY_WINDOW = { width: 640, height: 400 }; // below which they can't be told apart, as on a phone
+
+// What the server's refusals of a whole visit are called → which words say so.
+const REASONS = { ended: "ended", "timed-out": "timed_out", "bad-token": "no_visit" };
 
 const stage = document.getElementById("stage");
 const notice = document.getElementById("notice");
@@ -38,7 +45,8 @@ class VisitPage {
     document.documentElement.lang = this.texts.language;
     document.title = this.texts.page.title;
     stage.replaceChildren();
-    if (this.step !== "declined" && this.step !== "failed_practice" && this.step !== "done") {
+    this.keys = await keysOf(this.texts.trial.keys);
+    if (!OVER.has(this.step)) {
       this.preloadBegins();
       reportEvents((kind, detail) => this.api.note("/api/events", { kind, detail }), () => this.situation());
       await this.timeline();
@@ -55,7 +63,16 @@ class VisitPage {
     if (there) this.troubles.add(what);
     else this.troubles.delete(what);
     notice.hidden = this.troubles.size === 0;
-    notice.textContent = notice.hidden ? "" : this.texts.reconnecting.text;
+    notice.textContent = this.troubles.has("api") ? this.texts.reconnecting.text : notice.hidden ? "" : this.texts.preload.trouble;
+  }
+
+  /** Ask from a page of text: until the server has answered, the page says that something is saved. */
+  async askAndWait(path, body) {
+    const display = this.jsPsych.getDisplayElement();
+    display.innerHTML = sheet(this.texts.saving.heading, []);
+    const reply = await this.ask(path, body);
+    display.replaceChildren();
+    return reply;
   }
 
   /** Wait for the server; what it refuses for good ends the page, with the reason in words. */
@@ -76,7 +93,7 @@ class VisitPage {
       this.halt(sheet(heading, texts));
     } else {
       const { heading, paragraphs: texts } = this.texts.problem;
-      this.halt(sheet(heading, [error.message, ...texts], { more: reloadButton(this.texts.buttons.reload) }));
+      this.halt(sheet(heading, texts, { more: reloadButton(this.texts.buttons.reload) }));
     }
     return new Promise(() => {});
   }
@@ -88,6 +105,7 @@ class VisitPage {
     stage.replaceChildren();
     stage.className = "";
     stage.innerHTML = html;
+    beginAtHeading();
     stage.querySelector("[data-reload]")?.addEventListener("click", () => window.location.reload());
   }
 
@@ -96,6 +114,7 @@ class VisitPage {
     this.jsPsych = initJsPsych({ display_element: stage });
     await this.jsPsych.run([
       this.during("consent", [this.consentPage()]),
+      this.during("instructions", [this.checkPage()]),
       this.during("instructions", [this.instructionPages()]),
       { timeline: [this.fullscreenPage(), this.preloadPage()], conditional_function: () => this.atTrials() },
       this.during("practice", [this.waitForSprite(), this.practiceTrial(), this.practiceAgain(), this.practicePassed()], true),
@@ -122,9 +141,42 @@ class VisitPage {
       choices: [consent.disagree, consent.agree].map((label) => toHtml(label)),
       button_layout: "flex",
       css_classes: "page",
+      on_load: beginAtHeading,
       on_finish: async ({ response }) => {
         const agree = response === 1;
-        ({ step: this.step } = await this.ask("/api/consent", { agree, version: consent.version }));
+        ({ step: this.step, completion: this.completion } = await this.askAndWait("/api/consent", { agree, version: consent.version }));
+      },
+    };
+  }
+
+  /** Eyesight, and whether the window is large enough, which is said anew while it is changed. */
+  checkPage() {
+    const { check } = this.texts;
+    const listening = new AbortController();
+    const look = () => {
+      const { innerWidth: width, innerHeight: height } = window;
+      const within = (least) => width < least.width || height < least.height;
+      const name = within(TINY_WINDOW) ? "tiny" : within(SMALLEST_WINDOW) ? "small" : "fits";
+      const line = stage.querySelector("#window");
+      line.className = name;
+      line.innerHTML = toHtml(check[name], { width, height });
+      stage.querySelector("button:last-of-type").disabled = name === "tiny";
+    };
+    return {
+      type: jsPsychHtmlButtonResponse,
+      stimulus: sheet(check.heading, check.paragraphs, { more: '<p id="window" role="status"></p>' }),
+      choices: [check.cannot, check.go_on].map((label) => toHtml(label)),
+      button_layout: "flex",
+      css_classes: "page",
+      on_load: () => {
+        beginAtHeading();
+        look();
+        window.addEventListener("resize", look, { signal: listening.signal });
+      },
+      on_finish: async ({ response }) => {
+        listening.abort();
+        if (response === 1) return;
+        ({ step: this.step, completion: this.completion } = await this.askAndWait("/api/incompatible", {}));
       },
     };
   }
@@ -139,12 +191,14 @@ class VisitPage {
       if (next !== current) this.api.note("/api/page", { page: pages[current].id, shown_ms: now - shownAt });
       current = next;
       shownAt = now;
-      if (next < pages.length) showPictures(stage, this);
+      if (next === pages.length) return;
+      beginAtHeading();
+      showPictures(stage, this);
     };
     return {
       type: jsPsychInstructions,
-      pages: pages.map(({ heading, picture, paragraphs: texts }) =>
-        sheet(heading, texts, { values, more: picture ? `<div class="picture" data-picture="${picture}"></div>` : "" }),
+      pages: pages.map(({ heading, picture, alt, paragraphs: texts }) =>
+        sheet(heading, texts, { values, more: picture ? place(picture, alt ?? heading) : "" }),
       ),
       show_clickable_nav: true,
       show_page_number: true,
@@ -155,7 +209,7 @@ class VisitPage {
       on_load: () => shown(0),
       on_page_change: shown,
       on_finish: async () => {
-        ({ step: this.step } = await this.ask("/api/instructions", { browser: describeBrowser(this.visit.grid) }));
+        ({ step: this.step } = await this.askAndWait("/api/instructions", { browser: describeBrowser(this.visit.grid) }));
       },
     };
   }
@@ -173,7 +227,10 @@ class VisitPage {
       stimulus: () => sheet(heading, small() ? [...texts, fullscreen.small] : texts),
       choices: [toHtml(again ? buttons.continue : buttons.start)],
       css_classes: "page",
-      on_load: () => stage.querySelector("button").addEventListener("click", requestFullscreen),
+      on_load: () => {
+        beginAtHeading();
+        stage.querySelector("button").addEventListener("click", requestFullscreen);
+      },
     };
   }
 
@@ -203,15 +260,20 @@ class VisitPage {
   }
 
   bar(sprites) {
+    const { heading, progress } = this.texts.preload;
     return {
       type: jsPsychHtmlButtonResponse,
-      stimulus: sheet(this.texts.preload.heading, [], { more: '<progress class="loading" max="1" value="0"></progress>' }),
+      stimulus: sheet(heading, [], {
+        more: `<progress class="loading" max="1" value="0" aria-label="${toHtml(heading)}"></progress><p class="loaded"></p>`,
+      }),
       choices: [],
       css_classes: "page",
       on_load: async () => {
         const bar = stage.querySelector("progress");
-        await this.sprites.all(sprites(), (share) => {
-          bar.value = share;
+        const line = stage.querySelector(".loaded");
+        await this.sprites.all(sprites(), (there, total) => {
+          bar.value = there / total;
+          line.textContent = fill(progress, { there, total });
         });
         this.jsPsych.finishTrial({});
       },
@@ -230,7 +292,7 @@ class VisitPage {
       sprite: () => this.sprites.bitmap(this.trial().sprite),
       tiles: () => this.trial(),
       grid: this.visit.grid,
-      words: { ...this.texts.trial, continue: this.texts.buttons.continue },
+      words: { ...this.texts.trial, keys: this.keys, continue: this.texts.buttons.continue },
       ...this.visit.timing,
     };
   }
@@ -274,6 +336,7 @@ class VisitPage {
       stimulus: sheet(heading, texts, { values }),
       choices: [toHtml(this.texts.buttons.continue)],
       css_classes: "page",
+      on_load: beginAtHeading,
       on_finish: () => {
         this.practiceEnded = null;
       },
@@ -300,7 +363,7 @@ class VisitPage {
       store: async (given) => {
         const sent = { position: this.answered, ...given, saving_ms: this.savingMs };
         reply = await this.ask("/api/answers", sent);
-        sessionStorage.removeItem(RESYNCS);
+        remember(RESYNCS, "0");
         return reply;
       },
       on_finish: ({ saving_ms }) => {
@@ -321,9 +384,14 @@ class VisitPage {
       questions: [{ prompt: toHtml(prompt), name: "feedback", rows: 5, columns: 60 }],
       button_label: toHtml(send),
       css_classes: ["page", "sheet-form"],
-      on_load: () => stage.querySelector("textarea").setAttribute("maxlength", "5000"),
+      on_load: () => {
+        beginAtHeading();
+        const field = stage.querySelector("textarea");
+        field.setAttribute("maxlength", "5000");
+        field.setAttribute("aria-label", prompt);
+      },
       on_finish: async ({ response }) => {
-        const done = await this.ask("/api/submit", { feedback: response.feedback });
+        const done = await this.askAndWait("/api/submit", { feedback: response.feedback });
         this.step = done.step;
         this.completion = done.completion;
       },
@@ -335,9 +403,11 @@ class VisitPage {
     if (document.fullscreenElement) document.exitFullscreen().catch(() => {});
     const { done } = this.texts;
     const { heading, paragraphs: texts } = this.texts[this.step];
-    const link = this.completion ? paragraphs([done.click]) + wayBack(this.completion, done.complete) : paragraphs([done.no_link]);
+    const [click, label] = UNPAID.has(this.step) ? [done.leave, done.back] : [done.click, done.complete];
+    const without = UNPAID.has(this.step) ? [] : [done.no_link];
+    const link = this.completion ? paragraphs([click]) + wayBack(this.completion, label) : paragraphs(without);
     const debrief = this.step === "done" ? `<h2>${toHtml(done.debrief_heading)}</h2>${paragraphs(done.debrief)}` : "";
-    this.halt(sheet(heading, texts, { more: (this.step === "declined" ? "" : link) + debrief }));
+    this.halt(sheet(heading, texts, { more: link + debrief }));
     stage.dataset.step = this.step;
   }
 }
@@ -349,7 +419,22 @@ function wayBack({ url, form }, label) {
   return `<form method="post" action="${toHtml(url)}">${fields.join("")}<p><button class="button" id="complete">${toHtml(label)}</button></p></form>`;
 }
 
+/** Where a picture of the instructions is drawn. */
+function place(picture, alt) {
+  return `<div class="picture" role="img" aria-label="${toHtml(alt)}" data-picture="${picture}"></div>`;
+}
+
+/** Who uses a keyboard or a screen reader is at the beginning of a page that has changed. */
+function beginAtHeading() {
+  const heading = stage.querySelector("h1");
+  if (!heading) return;
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+  window.scrollTo(0, 0);
+}
+
 function requestFullscreen() {
+  if (!document.fullscreenEnabled) return; // as in MTurk's frame, where asking for it is an error
   const asked = document.documentElement.requestFullscreen?.({ navigationUI: "hide" });
   asked?.catch(() => {}); // Refused in many frames and by some people's settings: the study goes on in the window.
 }
@@ -360,25 +445,46 @@ function reloadButton(label) {
 
 /** A reload gets us what the server has; one that doesn't help isn't repeated for ever. */
 function allowedToResync() {
-  const resyncs = Number(sessionStorage.getItem(RESYNCS) ?? 0) + 1;
-  sessionStorage.setItem(RESYNCS, String(resyncs));
-  return resyncs <= MOST_RESYNCS;
+  const resyncs = Number(recall(RESYNCS) ?? 0) + 1;
+  return remember(RESYNCS, String(resyncs)) && resyncs <= MOST_RESYNCS;
 }
 
-/** Take the token out of the address bar, where it would be copied along, and keep it for a reload. */
+/** Keep something for a reload of this tab; false where a browser lets no frame of another site keep anything. */
+function remember(name, value) {
+  try {
+    sessionStorage.setItem(name, value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function recall(name) {
+  try {
+    return sessionStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Take the token out of the address bar, where it would be copied along, and keep it for a reload. Where nothing can be
+ * kept it stays in the address: a lost visit would be worse.
+ */
 function takeToken() {
   const arrived = window.location.hash.slice(1);
-  if (arrived) sessionStorage.setItem(TOKEN, arrived);
+  if (arrived && !remember(TOKEN, arrived)) return arrived;
   window.history.replaceState(null, "", window.location.pathname);
-  return sessionStorage.getItem(TOKEN) ?? "";
+  return recall(TOKEN) ?? "";
 }
 
 /** Going back by mistake stays here; a new link in the same tab begins anew. */
 function guardHistory() {
-  window.history.pushState(null, "", window.location.pathname);
+  const here = window.location.href;
+  window.history.pushState(null, "", here);
   window.addEventListener("popstate", () => {
-    if (window.location.hash) window.location.reload();
-    else window.history.pushState(null, "", window.location.pathname);
+    if (window.location.href !== here) window.location.reload();
+    else window.history.pushState(null, "", here);
   });
 }
 
@@ -393,16 +499,30 @@ function endWhenDuplicated(token, end) {
   });
 }
 
+/** A visit that can't be shown: why, and what to do, in the words that came with the page. */
+function notThisVisit(error, words) {
+  const { heading, paragraphs: texts } = words[REASONS[error.code] ?? "problem"];
+  const more = REASONS[error.code] ? "" : reloadButton(words.buttons.reload);
+  stage.innerHTML = sheet(heading, texts, { more });
+  beginAtHeading();
+  stage.querySelector("[data-reload]")?.addEventListener("click", () => window.location.reload());
+}
+
 async function main() {
   const token = takeToken();
+  if (!(await window.studySupport)) return;
   guardHistory();
-  const api = new Api(token, () => {});
+  const words = JSON.parse(document.getElementById("words").textContent);
+  const api = new Api(token, (trouble) => {
+    notice.hidden = !trouble;
+    notice.textContent = trouble ? words.reconnecting.text : "";
+  });
   let visit;
   try {
     visit = await api.get("/api/visit");
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    stage.innerHTML = `<div class="sheet"><p>${toHtml(error.message)}</p></div>`;
+    notThisVisit(error, words);
     return;
   }
   const page = new VisitPage(api, visit);

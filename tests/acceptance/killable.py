@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from benchmarks.line import Cut, Side
 from crowd_imi.errors import CrowdImiError, Undecidable
 from crowd_imi.harvester import harvest
+from crowd_imi.harvester.bonus_list import pay_out, plan_payout
 from crowd_imi.harvester.money import Compensation, pay
 from crowd_imi.plan import load_plan
 from crowd_imi.platforms import mturk, prolific
@@ -48,7 +49,7 @@ SOON = 60
 class Job:
     """One command, as it is given again after every death."""
 
-    do: Literal["publish", "harvest", "pay"]
+    do: Literal["publish", "harvest", "pay", "pay-list"]
     folder: str
     platform: PlatformName
     endpoint: str
@@ -57,6 +58,8 @@ class Job:
     name: str = ""
     amount: int = 0
     """Of a bonus, in cents."""
+    file: str = ""
+    """A list of bonuses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,8 @@ def work(job: Job) -> None:
         case "pay":
             money = Money(amount=job.amount, currency="USD")
             pay(study, store, platform, Compensation(job.visit, money, job.name, "Thank you."))
+        case "pay-list":
+            pay_out(study, store, platform, plan_payout(study, store, platform, Path(job.file)))
 
 
 class Death:

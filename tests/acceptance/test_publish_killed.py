@@ -20,7 +20,7 @@ import requests
 
 from benchmarks.line import Line
 from crowd_imi.allocation import Arrival, arrive
-from crowd_imi.harvester.money import ledger
+from crowd_imi.harvester.both_books import ledger
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.ledger import decide, lease
 from crowd_imi.platforms.opening import Choice, PlatformName, open_platform
@@ -211,7 +211,10 @@ class Bench:
         if life.code == UNDECIDABLE:
             assert job.platform == "prolific", "Mechanical Turk shows each bonus with its key"
             assert re.search(r"shows \d+ of this amount, and our books \d+ others", life.said)
-            _decide_by_the_platforms_books(self.platform, Path(job.folder), job)
+            if job.do == "pay":
+                _decide_by_the_platforms_books(self.platform, Path(job.folder), job)
+            else:
+                _decide_that_the_list_did_not_arrive(Path(job.folder))
             life = self.live(job)
         assert life.code == DONE, life.said
         return life
@@ -240,9 +243,7 @@ def bench(mother: Mother, folder: Path, platform: Platform, toml: str, count: in
 
 def toml_of(tasks: int | None = None) -> str:
     arms = ARMS if tasks is None else ONE_ARM.format(tasks=tasks)
-    toml = STUDY_TOML.replace(ARMS, arms).replace("cap = 5000", "cap = 10_000_000")
-    # The stand-in's account is a corporate one with VAT.
-    return f"{toml}\n[prolific]\nfee_percent = 42.8\nvat_percent = 20.0\n"
+    return STUDY_TOML.replace(ARMS, arms).replace("cap = 5000", "cap = 10_000_000")
 
 
 def open_store(folder: Path) -> Store:
@@ -299,6 +300,16 @@ def _decide_by_the_platforms_books(platform: Platform, folder: Path, job: Job) -
     arrived = platform.payments()["bonus", str(submission), intent.amount] > known
     with lease(store, "pay", study.file.pay.cap_money) as held:
         decide(held, intent.id, arrived=arrived)
+    store.close()
+
+
+def _decide_that_the_list_did_not_arrive(folder: Path) -> None:
+    """Whatever arrived shows at once here; one of the list is decided, and with it the others."""
+    study, store = load_study(folder), open_store(folder)
+    intent = next(each for each in intents_of(store) if each.operation == "bonus" and each.state == "open")
+    with lease(store, "pay", study.file.pay.cap_money) as held:
+        decide(held, intent.id, arrived=False)
+    assert all(each.state != "open" for each in intents_of(store))
     store.close()
 
 
@@ -412,6 +423,31 @@ def test_prolific_killed_around_every_change_loses_and_doubles_nothing(tmp_path:
         assert differences(here) == 0
         # Made, published, approved, more places, a bonus set up and paid: killed before and after each.
         assert len(here.deaths) == 12
+
+
+def test_a_list_of_bonuses_killed_around_every_change_pays_each_line_once(tmp_path: Path, mother: Mother):
+    with bench(mother, tmp_path / "studies", Prolific(tmp_path / "books", 0), toml_of(), 1) as here:
+        folder = here.studies[0]
+        here.to_the_end(here.job("publish", folder), ())
+        visits = fail(here.platform, folder, 3)
+        here.to_the_end(here.job("harvest", folder), ())
+
+        def listed(number: int) -> Job:
+            # Of one amount in all lists, so that bonuses could be taken for each other.
+            path = folder / f"list-{number}.csv"
+            path.write_text("visit,amount,reason\n" + "".join(f"{visit},0.10,List {number}\n" for visit in visits))
+            return here.job("pay-list", folder, file=str(path))
+
+        seen = Death()
+        assert here.live(listed(0), seen).code == DONE
+        changes = [at for at, name in enumerate(seen.names, 1) if CHANGING.match(name)]
+        assert len(changes) == 4  # before and after a batch is set up and paid
+        for number, at in enumerate(changes, 1):
+            here.to_the_end(listed(number), (at,))
+            here.to_the_end(listed(number), ())
+        bonuses = [count for (kind, _, _), count in here.platform.payments().items() if kind == "bonus"]
+        assert bonuses == [1 + len(changes)] * 3
+        assert here.platform.payments() == our_payments(here.studies) and differences(here) == 0
 
 
 def test_mturk_killed_around_changes_loses_and_doubles_nothing(tmp_path: Path, mother: Mother):

@@ -7,6 +7,7 @@ import time
 import tomllib
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,15 @@ class Site:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("browser")
-    study = write_study(folder / "study", TOML)
+    with serve_site(write_study(folder / "study", TOML)) as served:
+        yield served
+
+
+@contextmanager
+def serve_site(study: Study) -> Iterator[Site]:
+    """Plan a study, post it on the local platform and serve it."""
     write_pack(study)
-    plan = make_plan(study, practice=_short_practice(folder / "practice"))
+    plan = make_plan(study, practice=short_practice(study.folder.parent / "practice"))
     store = create_store(study, plan, study.folder, StoreKind.STUDY)
     command = [sys.executable, "-c", "from crowd_imi.cli import main; main()", "serve", str(study.folder)]
     server = subprocess.Popen([*command, "--port", "0", "--places-port", "0", "--workers", "1"], stdout=subprocess.DEVNULL)
@@ -72,7 +79,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         store.close()
 
 
-def _short_practice(folder: Path) -> Path:
+def short_practice(folder: Path) -> Path:
     whole = resource("stimuli", "practice")
     for entry in tomllib.loads((whole / "practice.toml").read_text())["trials"][:PRACTICE_TRIALS]:
         shutil.copytree(whole / entry["folder"], folder / entry["folder"])

@@ -4,34 +4,35 @@ import json
 import urllib.request
 from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import FrameLocator, Page
 
 from tests.browser.conftest import Site
 
 OTHER = {"upper": "lower", "lower": "upper"}
 
 
-def answer(page: Page, row: str, confidence: int) -> None:
+def answer(page: Page | FrameLocator, row: str, confidence: int) -> None:
     """Click one of the six buttons once they open."""
     page.locator(f'.level[data-row="{row}"][data-confidence="{confidence}"]:enabled').click()
 
 
-def verdict(page: Page) -> str:
+def verdict(page: Page | FrameLocator) -> str:
     """What the page says once Continue appears."""
     page.locator(".continue:enabled").wait_for()
     return page.locator(".trial .verdict").inner_text()
 
 
-def go_on(page: Page) -> None:
+def go_on(page: Page | FrameLocator) -> None:
     page.locator(".continue:enabled").click()
 
 
-def button(page: Page, name: str) -> None:
+def button(page: Page | FrameLocator, name: str) -> None:
     page.get_by_role("button", name=name).click()
 
 
-def read_instructions(page: Page) -> int:
-    """Click through them; returns how many pages there were."""
+def read_instructions(page: Page | FrameLocator) -> int:
+    """Go on from the check of eyesight and window, and click through them; returns how many pages there were."""
+    button(page, "go on")
     number = page.locator(".jspsych-instructions-pagenum")
     number.wait_for()
     total = int(number.inner_text().split("/")[1])
@@ -71,8 +72,13 @@ def right_row(site: Site, trial: dict[str, Any]) -> str:
 
 
 def begin_practice(site: Site, participant: str) -> tuple[Api, dict[str, Any]]:
-    """Arrive, consent and read the instructions without a browser; returns the first block."""
-    with urllib.request.urlopen(site.take_place(participant)) as reply:
+    """Take a place, arrive, consent and read the instructions without a browser; returns the first block."""
+    return begin_practice_by(site, site.take_place(participant))
+
+
+def begin_practice_by(site: Site, link: str) -> tuple[Api, dict[str, Any]]:
+    """The same for who has a place."""
+    with urllib.request.urlopen(link) as reply:
         api = Api(site, str(reply.url).partition("#")[2])
     visit = api.call("/api/visit")
     api.call("/api/consent", {"agree": True, "version": visit["texts"]["consent"]["version"]})
@@ -82,7 +88,12 @@ def begin_practice(site: Site, participant: str) -> tuple[Api, dict[str, Any]]:
 
 def pass_practice(site: Site, participant: str) -> str:
     """A visit that stands at its first main trial; returns its token."""
-    api, block = begin_practice(site, participant)
+    return pass_practice_by(site, site.take_place(participant))
+
+
+def pass_practice_by(site: Site, link: str) -> str:
+    """The same for who has a place."""
+    api, block = begin_practice_by(site, link)
     replies = [api.practise(block, trial, right_row(site, trial)) for trial in block["trials"]]
     assert replies[-1]["step"] == "main"
     return api.token
@@ -113,3 +124,20 @@ def answer_everything(api: Api) -> None:
         given = {"position": trial["position"], "row": right_row(api.site, trial), "confidence": 3}
         api.call("/api/answers", {**given, "rt_ms": 2000.0, "shown_ms": 2000.0, "saving_ms": None})
     api.call("/api/submit", {"feedback": ""})
+
+
+def take_part(page: Page | FrameLocator, site: Site, told: dict[str, Any]) -> None:
+    """A whole visit by mouse, from the consent to the page that says it is saved; ``told`` is the visit's document."""
+    button(page, "I agree")
+    read_instructions(page)
+    button(page, "Start")
+    for trial in told["practice"]["trials"]:
+        answer(page, right_row(site, trial), 3)
+        go_on(page)
+    button(page, "Continue")
+    for trial in told["main"]:
+        page.get_by_text(f"Question {trial['position'] + 1} of").wait_for()
+        answer(page, right_row(site, trial), 2)
+        go_on(page)
+    button(page, "Finish")
+    page.get_by_role("heading", name="Thank you, everything is saved!").wait_for()

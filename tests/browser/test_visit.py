@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from playwright.sync_api import Page, Request
+from playwright.sync_api import Browser, Page, Request, expect
 from sqlalchemy import select
 
 from crowd_imi.platforms.base import PlatformSubmission
 from crowd_imi.store.tables import Answer, PageTime, Person, PracticeAnswer, Visit
+from tests import axe
 from tests.browser.conftest import Site, Window, open_window
 from tests.browser.person import (
     OTHER,
@@ -15,6 +16,7 @@ from tests.browser.person import (
     fail_practice_but_for_one,
     go_on,
     pass_practice,
+    pass_practice_by,
     read_instructions,
     right_row,
     verdict,
@@ -154,7 +156,7 @@ def test_opening_the_study_again_ends_the_first_tab(site: Site, window: Window):
     second = open_window(window.context)
     second.page.goto(link)
     button(second.page, "I agree")
-    second.page.locator(".instructions").wait_for()
+    second.page.get_by_role("heading", name="Before you begin").wait_for()
     button(window.page, "I agree")
     window.page.get_by_role("heading", name="This page has ended").wait_for()
     assert second.complaints == []
@@ -177,6 +179,7 @@ def test_going_back_by_mistake_loses_nothing(site: Site, window: Window):
     page.goto(site.places)
     page.goto(site.take_place("goes-back"))
     button(page, "I agree")
+    button(page, "go on")
     page.locator(".instructions").wait_for()
     page.evaluate("history.back()")
     page.wait_for_timeout(300)
@@ -196,7 +199,8 @@ def test_who_declines_is_thanked_and_asked_nothing_more(site: Site, window: Wind
 
 def test_without_a_link_the_page_says_so(site: Site, window: Window):
     window.page.goto(f"{site.pages}/visit")
-    window.page.get_by_text("open the study again from where you chose it").wait_for()
+    window.page.get_by_role("heading", name="This page belongs to no place in the study").wait_for()
+    assert window.page.get_by_text("open the study again from the page where you chose it").is_visible()
     window.expected = "401"
 
 
@@ -218,4 +222,55 @@ def test_a_refusal_says_in_plain_words_why_and_what_to_do(site: Site, window: Wi
     window.page.get_by_role("heading", name="This link is incomplete").wait_for()
     assert window.page.locator("main").get_attribute("data-refusal") == "bad-link"
     assert window.page.get_by_text("Please open the study from the page where you chose it").is_visible()
+    assert axe.violations(window.page) == []
     window.expected = "404"
+
+
+def test_two_tabs_cant_both_answer(site: Site, window: Window):
+    link = site.take_place("answers-twice")
+    token = pass_practice_by(site, link)
+    page = window.page
+    page.goto(f"{site.pages}/visit#{token}")
+    button(page, "Start")
+    page.locator(".level:enabled").first.wait_for()
+    second = open_window(window.context)
+    second.page.goto(link)
+    second.page.get_by_role("button", name="Start").wait_for()
+    answer(page, "upper", 1)
+    page.get_by_role("heading", name="This page has ended").wait_for()
+    assert _answers(site, _visit_of(site, "answers-twice")) == []
+    button(second.page, "Start")
+    answer(second.page, "lower", 3)
+    verdict(second.page)
+    assert _answers(site, _visit_of(site, "answers-twice")) == [(0, "lower", 3)]
+    assert second.complaints == []
+    window.expected = "401"  # that the first tab's answer was refused
+
+
+def test_who_cant_take_part_leaves_before_the_instructions(site: Site, window: Window):
+    page = window.page
+    page.goto(site.take_place("phone"))
+    button(page, "I agree")
+    page.get_by_text("Your window is large enough").wait_for()
+    page.set_viewport_size({"width": 800, "height": 500})
+    page.get_by_text("Your window has 800 × 500 points. Please make it larger if you can").wait_for()
+    page.set_viewport_size({"width": 390, "height": 780})
+    page.get_by_text("which is too small for the images").wait_for()
+    assert page.get_by_role("button", name="go on").count() == 0
+    button(page, "I can’t take part")
+    page.get_by_role("heading", name="You are not taking part").wait_for()
+    assert axe.violations(page) == []
+
+
+def test_without_javascript_or_with_an_old_browser_the_page_says_so(site: Site, browser: Browser):
+    for options, script, heading in (
+        ({"java_script_enabled": False}, "", "This study needs JavaScript"),
+        ({}, "delete window.createImageBitmap", "Your browser can’t show this study"),
+    ):
+        context = browser.new_context(**options)
+        page = context.new_page()
+        if script:
+            page.add_init_script(script)
+        page.goto(f"{site.pages}/visit")
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        context.close()

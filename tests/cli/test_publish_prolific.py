@@ -309,3 +309,34 @@ def test_people_who_only_hand_in_raise_no_places_beyond_the_cap(study: Study, ri
             rig.complete(query, code)
         assert run("harvest", study.folder).exit_code == 0
     assert rig.books()["studies"][0]["total_available_places"] == 5
+
+
+def test_a_list_of_bonuses_is_shown_asked_for_and_paid_once(study: Study, rig: ProlificRig):
+    from crowd_imi.allocation import Arrival, arrive
+    from crowd_imi.store.postings import postings
+
+    where = ["--on", "prolific", "--endpoint-url", rig.url, "--no-reach", "--yes"]
+    assert run("publish", study.folder, *where).exit_code == 0
+    store = Store.open(*database_urls(study.folder))
+    with store.read() as session:
+        (posting,) = postings(session)
+    query = rig.take(str(posting.platform_id), "anna")
+    visit = arrive(store, study, Arrival("prolific", "anna", query["SESSION_ID"], posting.id, store.now()))
+    store.close()
+    path = study.folder / "bonuses.csv"
+    path.write_text(f"visit,amount,reason\n{visit.id},0.30,Thanks\nnobody,0.30,Thanks\n{visit.id},3,Thanks\n")
+    wrong = run("pay", study.folder, "--from", path, "--yes")
+    assert wrong.exit_code == 1 and "bonuses.csv:4: '3' is no amount" in wrong.output and "nothing was paid" in wrong.output
+    path.write_text(f"visit,amount,reason\n{visit.id},0.30,Thanks\n")
+    asked = run("pay", study.folder, "--from", path)  # nobody answers the question
+    assert asked.exit_code == 1 and "1 bonus: 0.30 USD and fees of 0.10 USD, together 0.40 USD" in asked.output
+    assert rig.bonuses() == []
+    for paid, before in ((1, 0), (0, 1)):
+        done = run("pay", study.folder, "--from", path, "--yes", "--json")
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert (told["bonuses"], told["paid_before"]) == (paid, before)
+    assert rig.bonuses() == [(query["SESSION_ID"], 30)]
+    assert run("pay", study.folder, "--from", path, "--visit", visit.id).exit_code == 2
+    books = json.loads(run("ledger", study.folder, "--json").stdout)
+    assert (books["differences"], books["spent"]["amount"]) == (0, 40)

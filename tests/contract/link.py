@@ -1,4 +1,4 @@
-"""The link platform: its books are a file, and nothing between it and its adapter can fail."""
+"""The link platform: its books are a file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from crowd_imi.platforms.base import Platform
+from crowd_imi.platforms.base import Finish, Platform
 from crowd_imi.platforms.link import LinkPlatform
 from crowd_imi.study import LinkSection
+from tests.contract.books import BrokenBooks
 
 if TYPE_CHECKING:
     from tests.contract.rigs import Rig
@@ -19,6 +20,7 @@ class LinkRig:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "link.db"
+        self._books = BrokenBooks(self._path)
         self.platform = self._open()
 
     def _open(self) -> LinkPlatform:
@@ -33,6 +35,9 @@ class LinkRig:
 
     def hand_in(self, query: dict[str, str]) -> None:
         self.platform.finish_url(self.platform.arrive(query).id)
+
+    def follow(self, query: dict[str, str], finish: Finish) -> None:
+        """The books know of it already."""
 
     def leave(self, query: dict[str, str]) -> None:
         self.platform.give_back(self.platform.arrive(query).id)
@@ -52,11 +57,15 @@ class LinkRig:
         ]
 
     def fail(self, *faults: str) -> None:
-        """There is no connection to cut."""
+        self._books.fail(*faults)
+
+    def declare(self, submission: str, status: str) -> None:
+        self._books.declare(submission, status)
 
 
 @contextmanager
 def link(folder: Path) -> "Iterator[Rig]":
     rig = LinkRig(folder)
     yield rig
+    rig.fail()
     rig.platform.close()

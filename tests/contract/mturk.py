@@ -22,7 +22,7 @@ from crowd_imi.platforms.standins.serving import SERVING_FILE, StandinServing
 from crowd_imi.study import MturkSection
 
 if TYPE_CHECKING:
-    from crowd_imi.platforms.base import Platform
+    from crowd_imi.platforms.base import Finish, Platform
 
 KEY, SECRET = "AKIAFORTESTSONLY0000", "the-secret-of-the-tests"
 CODE = "C0DE123456"
@@ -107,7 +107,10 @@ class MturkRig:
 
     def hand_in(self, query: dict[str, str]) -> None:
         finish = self.platform.finish(query["assignmentId"], CODE)
-        assert finish.url.startswith(query["turkSubmitTo"])
+        assert finish is not None and finish.url.startswith(query["turkSubmitTo"])
+        assert requests.post(finish.url, data=finish.form, timeout=30).ok
+
+    def follow(self, query: dict[str, str], finish: "Finish") -> None:
         assert requests.post(finish.url, data=finish.form, timeout=30).ok
 
     def leave(self, query: dict[str, str]) -> None:
@@ -126,6 +129,9 @@ class MturkRig:
 
     def bonuses(self) -> list[tuple[str, int]]:
         return [(paid["submission"], paid["amount"]) for paid in self.books()["bonuses"]]
+
+    def declare(self, submission: str, status: str) -> None:
+        self.standin.ask("POST", "set-status", json={"submission": submission, "status": status})
 
     def fail(self, *faults: str) -> None:
         self.standin.ask("PUT", "faults", json={"next": faults})

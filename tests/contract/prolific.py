@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 from werkzeug.serving import make_server
 
+from crowd_imi.platforms.base import Finish
 from crowd_imi.platforms.prolific import ProlificPlatform
 from crowd_imi.platforms.standins.prolific.app import create_app
 from crowd_imi.platforms.standins.prolific.desk import Account
@@ -53,6 +54,9 @@ class ProlificRig:
         reply = self._people.get(url, headers={"X-Standin-Participant": query["PROLIFIC_PID"]}, timeout=30)
         assert reply.ok, reply.text
 
+    def follow(self, query: dict[str, str], finish: Finish) -> None:
+        assert self._people.get(finish.url, headers={"X-Standin-Participant": query["PROLIFIC_PID"]}, timeout=30).ok
+
     def leave(self, query: dict[str, str]) -> None:
         self.standin("POST", "give-back", {"submission": query["SESSION_ID"]})
 
@@ -69,6 +73,9 @@ class ProlificRig:
 
     def fail(self, *faults: str) -> None:
         self.standin("PUT", "faults", {"next": list(faults), "retry_after": 0})
+
+    def declare(self, submission: str, status: str) -> None:
+        self.standin("POST", "set-status", {"submission": submission, "status": status})
 
     def books(self) -> Any:
         return self.standin("GET", "books")

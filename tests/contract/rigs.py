@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import parse_qs, urlsplit
 
-from crowd_imi.platforms.base import Platform, PostingRequest
+from crowd_imi.platforms.base import Ending, Finish, Platform, PostingRequest
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.records import Money
+from tests.contract.books import BrokenBooks
 from tests.contract.link import link
 from tests.contract.mturk import mturk
 from tests.contract.prolific import prolific
@@ -15,6 +17,7 @@ from tests.contract.prolific import prolific
 CURRENCY = "USD"
 REWARD = 150
 CODE = "C0DE123456"
+OTHER_CODES = {Ending.NO_CONSENT: "N0C0NSENT", Ending.FAILED_PRACTICE: "PRACT1CE", Ending.INCOMPATIBLE_DEVICE: "DEV1CE"}
 ARRIVAL = "https://pages.example.org/arrive"
 
 
@@ -28,6 +31,7 @@ def request(intent: str = "intent-1", places: int = 3) -> PostingRequest:
         places=places,
         minutes=10.0,
         completion_code=CODE,
+        other_codes=OTHER_CODES,
     )
 
 
@@ -48,6 +52,10 @@ class Rig(Protocol):
         """Somebody hands in, as the adapter's ``finish`` says."""
         ...
 
+    def follow(self, query: dict[str, str], finish: Finish) -> None:
+        """Somebody's browser goes where the pages send it at the end."""
+        ...
+
     def leave(self, query: dict[str, str]) -> None:
         """Somebody gives the place back."""
         ...
@@ -65,15 +73,27 @@ class Rig(Protocol):
         ...
 
     def fail(self, *faults: str) -> None:
-        """Let the next requests of the adapter fail, one fault each: ``throttle``, ``error``, ``cut-before``, ``cut-after``."""
+        """Let the next requests of the adapter fail, one fault each, of ``FAULTS``; none ends what was begun."""
+        ...
+
+    def declare(self, submission: str, status: str) -> None:
+        """Give a submission a status of the platform's own that nobody here has heard of."""
         ...
 
 
+BY_NETWORK = ("throttle", "error", "cut-before", "cut-after")
+BY_FILE = ("locked", "write-refused")
+FAULTS = {"prolific": BY_NETWORK, "mturk": BY_NETWORK, "local": BY_FILE, "link": BY_FILE}
+"""What can go wrong between an adapter and its platform. Books that are a file may be locked for a while, or refuse a write, as a
+full disk does. An answer from a file can't get lost without its reader: such deaths are in tests/harvester/test_killed.py."""
+
+
 class LocalRig:
-    """The local platform: its books are a file, and nothing between it and its adapter can fail."""
+    """The local platform: its books are a file."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "local.db"
+        self._books = BrokenBooks(self._path)
         self.platform = LocalPlatform(self._path)
         self.platform.set_base_url("http://127.0.0.1:1")
 
@@ -87,6 +107,9 @@ class LocalRig:
     def hand_in(self, query: dict[str, str]) -> None:
         self.platform.finish(query["submission"], CODE)
         self.platform.complete(query["submission"], CODE)
+
+    def follow(self, query: dict[str, str], finish: Finish) -> None:
+        self.platform.complete(query["submission"], parse_qs(urlsplit(finish.url).query)["code"][0])
 
     def leave(self, query: dict[str, str]) -> None:
         self.platform.give_back(query["submission"])
@@ -106,13 +129,17 @@ class LocalRig:
         ]
 
     def fail(self, *faults: str) -> None:
-        """It is a file on this machine: there is no connection to cut."""
+        self._books.fail(*faults)
+
+    def declare(self, submission: str, status: str) -> None:
+        self._books.declare(submission, status)
 
 
 @contextmanager
 def local(folder: Path) -> Iterator[Rig]:
     rig = LocalRig(folder)
     yield rig
+    rig.fail()
     rig.platform.close()
 
 

@@ -5,14 +5,20 @@ import pytest
 
 from crowd_imi.criteria import (
     Check,
+    Look,
     Submission,
     SubmittedAnswer,
+    button_runs,
     catch_trials,
     check_all,
     counts,
     instruction_time,
+    main_accuracy,
     practice_blocks,
+    reaction_times,
     row_choices,
+    tile_size,
+    time_away,
     total_time,
 )
 from crowd_imi.criteria.pace import VERDICT_MS
@@ -207,3 +213,99 @@ def test_who_failed_practice_is_excluded_and_nothing_else_is_measured():
 def test_limits_come_from_the_study():
     lenient = ExclusionSection(min_catch_ratio=0.2, min_total_seconds=1, min_instruction_seconds=0, min_row_choices=0)
     assert counts(check_all(submission(catch=[1, 0, 0, 0, 0], seconds=2, instructions=0.5, upper=40, lower=0), lenient))
+
+
+def answered(rows: str = "ul", confidence: int = 2, rt_ms: float | None = 2000.0, n: int = 10) -> Submission:
+    """Main answers by a pattern of rows: u for upper, l for lower."""
+    names = {"u": "upper", "l": "lower"}
+    answers = tuple(
+        SubmittedAnswer(
+            kind="main", null_unit=False, row=names[rows[i % len(rows)]], correct=True, confidence=confidence, rt_ms=rt_ms
+        )
+        for i in range(n)
+    )
+    return replace(submission(), answers=answers, practised_at=START + 100_000)
+
+
+def test_a_trial_answered_too_fast_is_counted_by_the_browsers_clock():
+    work = answered()
+    fast = tuple(replace(answer, rt_ms=1599.0) for answer in work.answers[:2])
+    check = reaction_times(replace(work, answers=fast + work.answers[2:]), at_least=1600, but=1)
+    assert (check.passed, check.measured, check.clock) == (False, 2, "browser")
+    assert reaction_times(replace(work, answers=fast + work.answers[2:]), at_least=1600, but=2).passed
+    assert reaction_times(replace(work, answers=fast + work.answers[2:]), at_least=1599, but=0).passed  # inclusive
+
+
+def test_without_an_answer_nothing_was_fast_or_the_same():
+    nobody = replace(submission(), answers=())
+    assert reaction_times(nobody, at_least=1600, but=0).passed is None
+    assert button_runs(nobody, at_most=1).passed is None
+
+
+def test_the_longest_run_is_of_one_of_six_buttons():
+    # upper 2, upper 2, upper 3: two buttons, so the run ends after two.
+    work = answered("u", n=3)
+    work = replace(work, answers=(*work.answers[:2], replace(work.answers[2], confidence=3)))
+    check = button_runs(work, at_most=2)
+    assert check.passed and check.measured == 2
+    assert not button_runs(answered("u", n=8), at_most=7).passed
+
+
+def looks(*told: tuple[str, float, float | None]) -> tuple[Look, ...]:
+    """(kind, seconds after consent, tile in pixels)."""
+    return tuple(Look(kind, START + int(seconds * 1000), tile) for kind, seconds, tile in told)
+
+
+@pytest.mark.parametrize(
+    ("told", "longest"),
+    [
+        ((), 0),
+        ((("blur", 150, 90), ("focus", 180, 90)), 30),
+        # Reported twice, as a window that is hidden loses its focus too: one time away.
+        ((("blur", 150, 90), ("hidden", 151, 90), ("visible", 170, 90), ("focus", 171, 90)), 20),
+        # Left during practice, which ends at 100 s, and back at 130 s: 30 of the 50 s count.
+        ((("blur", 80, 90), ("focus", 130, 90)), 30),
+        # Never came back before submitting at 600 s.
+        ((("blur", 560, 90),), 40),
+    ],
+)
+def test_time_away_is_the_longest_without_focus_during_the_trials(told, longest):
+    check = time_away(replace(submission(), practised_at=START + 100_000, looks=looks(*told)), at_most=30)
+    assert (check.measured, check.passed, check.clock) == (longest, longest <= 30, "server")
+
+
+def test_the_smallest_tile_of_the_trials_counts():
+    # Small while instructions were read, larger when the trials began, smaller once during them.
+    told = looks(("start", 50, 40.0), ("resize", 90, 96.0), ("resize", 200, 70.0), ("resize", 210, 96.0))
+    check = tile_size(replace(submission(), practised_at=START + 100_000, looks=told), at_least=64)
+    assert (check.passed, check.measured) == (True, 70.0)
+    assert tile_size(replace(submission(), practised_at=START + 100_000, looks=()), at_least=64).passed is None
+
+
+def test_optional_criteria_say_nothing_unless_switched_on():
+    assert [check.criterion for check in check_all(submission(), ExclusionSection())] == [
+        "catch_trials",
+        "total_time",
+        "instruction_time",
+        "row_choices",
+        "practice_blocks",
+    ]
+    on = ExclusionSection(min_reaction_ms=1600, max_button_run=20, max_away_seconds=60, min_tile_px=64, report_accuracy=True)
+    found = [check.criterion for check in check_all(submission(), on)]
+    assert found[5:] == ["reaction_times", "button_runs", "time_away", "tile_size", "main_accuracy"]
+
+
+def test_the_outcome_never_excludes():
+    wrong = replace(answered(), answers=tuple(replace(answer, correct=False) for answer in answered().answers))
+    check = main_accuracy(wrong)
+    assert (check.passed, check.measured) == (None, 0.0)
+    # Not even if somebody made it fail.
+    assert counts([check.model_copy(update={"passed": False})])
+
+
+def test_who_failed_practice_is_measured_by_nothing_else():
+    on = ExclusionSection(min_reaction_ms=1600, max_button_run=20, max_away_seconds=60, min_tile_px=64, report_accuracy=True)
+    failed = submission(passed=False, blocks=3)
+    assert {check.criterion: check.measured for check in check_all(failed, on) if check.measured is not None} == {
+        "practice_blocks": 3
+    }

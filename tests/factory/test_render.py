@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from crowd_imi.errors import FactoryError, PackError
-from crowd_imi.factory import panels
+from crowd_imi.factory import methods
 from crowd_imi.factory import render as render_module
 from crowd_imi.factory.record import activations
 from crowd_imi.factory.render import render
@@ -109,7 +109,7 @@ def test_rendering_again_gives_the_same_pack_without_visualising_anew(rendered, 
     def fail(*_):
         raise AssertionError("visualised anew")
 
-    monkeypatch.setattr(panels.PanelMaker, "_visualise", fail)
+    monkeypatch.setattr(methods.FeatureVisualisation, "_make", fail)
     render(rendered)
     assert Pack(rendered.pack).digest == pack.digest
 

@@ -7,8 +7,12 @@ import pytest
 
 from crowd_imi.errors import HarvestError, LedgerError, Refused, Unreachable
 from crowd_imi.harvester import harvest, money
-from crowd_imi.harvester.money import Compensation, ledger, pay, reject
+from crowd_imi.harvester.both_books import ledger
+from crowd_imi.harvester.money import Compensation, pay, reject
+from crowd_imi.harvester.strays import stray_name
+from crowd_imi.keys import study_key
 from crowd_imi.lifecycle import VisitState, move
+from crowd_imi.platforms.base import BonusOrder
 from crowd_imi.records import Money
 from crowd_imi.store.submissions import submission_ids
 from crowd_imi.store.tables import Verdict, Visit
@@ -17,6 +21,12 @@ from tests.harvester.crowd import SMALL, Crowd
 
 def extra(visit: str, amount: int) -> Compensation:
     return Compensation(visit, Money(amount=amount, currency="USD"), "extra", "Thank you.")
+
+
+def by_hand(crowd: Crowd, name: str, money: Money, key: str) -> None:
+    """A bonus that is paid on the platform's own pages."""
+    order = BonusOrder(submission=crowd.submission_of(name), money=money, key=key, reason="Thanks.")
+    crowd.platform.send_bonuses([order], lambda _: None)
 
 
 REASON = (
@@ -87,7 +97,7 @@ def test_a_bonus_that_the_platform_paid_another_number_of_times_is_marked(crowd:
         there.execute("DELETE FROM bonus")
     for number in range(times):
         given = Money(amount=20, currency="USD")
-        crowd.platform.send_bonus(crowd.submission_of("anna"), given, f"by hand {number}", "Thank you.", lambda _: None)
+        by_hand(crowd, "anna", given, f"by hand {number}")
     [entry] = [entry for entry in books(crowd).entries if entry.operation == "bonus"]
     assert entry.differs and books(crowd).differences == 1
 
@@ -201,7 +211,7 @@ def test_what_was_paid_there_and_not_by_us_is_a_difference(crowd: Crowd):
         crowd.take_part(name)
     run(crowd)
     submission = crowd.submission_of("anna")
-    crowd.platform.send_bonus(submission, Money(amount=30, currency="USD"), "by hand", "Thanks.", lambda _: None)
+    by_hand(crowd, "anna", Money(amount=30, currency="USD"), "by hand")
     stranger = crowd.platform.take(crowd.platform.postings()[0], "stranger").id
     crowd.platform.approve(stranger)
     seen = books(crowd)
@@ -209,4 +219,5 @@ def test_what_was_paid_there_and_not_by_us_is_a_difference(crowd: Crowd):
     there = {(e.operation, e.subject, e.amount.amount, e.there) for e in seen.entries if e.intent is None and e.differs}
     with crowd.store.people() as people:
         visit = next(v for v, s in submission_ids(people, "local").items() if s == submission)
-    assert there == {("bonus", visit, 30, "0.30 USD"), ("approve", "no visit of ours", 150, "approved")}
+    name = stray_name(study_key(crowd.study.key), stranger)
+    assert there == {("bonus", visit, 30, "0.30 USD"), ("approve", name, 150, "approved")}

@@ -14,8 +14,8 @@ from sqlalchemy import select
 from crowd_imi.allocation import hand_in
 from crowd_imi.errors import PlatformError, Refused
 from crowd_imi.harvester import Harvest, harvest
-from crowd_imi.harvester.stock import take_stock
 from crowd_imi.lifecycle import PAYABLE, UNDER_WAY, VisitState
+from crowd_imi.stock import take_stock
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.visits import finished_at
 from tests.harvester.crowd import SMALL, Crowd
@@ -180,7 +180,10 @@ class Orders(RuleBasedStateMachine):
         self.nobody_is_paid_twice_or_for_nothing()
 
 
-def test_any_order_of_events_keeps_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Orders]:
+    """The state machine, on a crowd that each example begins anew with."""
+
     def no_such_process(pid: int, signal: int) -> None:
         raise ProcessLookupError(pid)
 
@@ -191,14 +194,28 @@ def test_any_order_of_events_keeps_the_rules(tmp_path: Path, monkeypatch: pytest
         pass
 
     Here.crowd, Here.saved = crowd, crowd.save()
+    return Here
+
+
+def orders(examples: int, *, derandomize: bool) -> settings:
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    examples = int(os.environ.get("CROWD_IMI_EXAMPLES", "12"))
-    how = settings(
+    return settings(
         max_examples=examples,
         stateful_step_count=20,
         deadline=None,
-        derandomize=examples <= 12,
+        derandomize=derandomize,
         database=None,
         suppress_health_check=checks,
     )
-    run_state_machine_as_test(Here, settings=how)
+
+
+def test_any_order_of_events_keeps_the_rules(machine: type[Orders]):
+    examples = int(os.environ.get("CROWD_IMI_EXAMPLES", "12"))
+    run_state_machine_as_test(machine, settings=orders(examples, derandomize=examples <= 12))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("batch", range(20))
+def test_twenty_thousand_orders_of_events_keep_the_rules(machine: type[Orders], batch: int):
+    """A thousand in each batch, other ones in each run."""
+    run_state_machine_as_test(machine, settings=orders(1000, derandomize=False))

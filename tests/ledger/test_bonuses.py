@@ -1,15 +1,17 @@
 """Bonuses on platforms that keep our key, and on one that would pay twice what it is told twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from crowd_imi.errors import CapReached, LedgerError, PlatformError, Undecidable, Unreachable
-from crowd_imi.ledger import Bonus, decide, lease, pay_bonus
-from crowd_imi.platforms.base import Capability, PlatformBonus
+from crowd_imi.ledger import Bonus, decide, lease, pay_bonus, pay_bonuses
+from crowd_imi.platforms.base import BonusOrder, Capability, PlatformBonus, PlatformSubmission
 from crowd_imi.records import Money
 from crowd_imi.store import Store, StoreKind
+from crowd_imi.store.tables import Intent
 from tests.harvester.death import Death, Killed
 from tests.ledger.test_ledger import CAP, rows, usd
 from tests.tiny import fake_plan, write_study
@@ -22,9 +24,11 @@ class Platform:
 
     name = "unkeyed"
     capabilities = frozenset({Capability.BONUS})
+    bonus_batch = 1
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int]] = []
+        self.calls = 0
         self.settled = 0
         self.fails: Exception | None = None
         self.dies = Death(99)
@@ -32,20 +36,29 @@ class Platform:
     def fee(self, reward: Money) -> Money:
         return usd(reward.amount // 10)
 
-    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
+    def send_bonuses(self, orders: Sequence[BonusOrder], note: Callable[[str], None]) -> str:
         self.dies.moment()
-        note(f"batch {len(self.sent) + 1}")
+        batch = f"batch {self.calls + 1}"
+        note(batch)
         self.dies.moment()
         if isinstance(self.fails, PlatformError) and not isinstance(self.fails, Unreachable):
             raise self.fails
-        self.sent.append((submission, bonus.amount))
+        self.calls += 1
+        self.sent += [(order.submission, order.money.amount) for order in orders]
         self.dies.moment()
         if self.fails is not None:
             raise self.fails
-        return f"batch {len(self.sent)}"
+        return batch
 
     def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
-        return tuple(PlatformBonus(amount=usd(amount), key=None) for _, amount in self.sent[: self.settled])
+        settled = self.sent[: self.settled]
+        return tuple(PlatformBonus(amount=usd(amount), key=None) for whose, amount in settled if whose == submission)
+
+    def submission(self, submission: str) -> PlatformSubmission:
+        return PlatformSubmission(id=submission, posting="p1", participant="", status="approved")
+
+    def all_bonuses(self, posting: str) -> dict[str, tuple[PlatformBonus, ...]]:
+        return {whose: self.bonuses(whose) for whose, _ in self.sent[: self.settled]}
 
 
 @pytest.fixture
@@ -157,7 +170,7 @@ def test_a_person_who_says_that_the_one_shown_is_another_one_is_believed(store: 
         pay(store, platform)
     with lease(store, "test", CAP) as held:
         decide(held, _only(store), arrived=False)
-    assert pay(store, platform) == "batch 2"
+    assert pay(store, platform) == "batch 1"
     assert platform.sent == [("s1", 100)] * 2
 
 
@@ -168,9 +181,9 @@ class KeyShowing(Platform):
         super().__init__()
         self.keys: list[str] = []
 
-    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
-        self.keys.append(key)
-        return super().send_bonus(submission, bonus, key, reason, lambda _: None)
+    def send_bonuses(self, orders: Sequence[BonusOrder], note: Callable[[str], None]) -> str:
+        self.keys += [order.key for order in orders]
+        return super().send_bonuses(orders, lambda _: None)
 
     def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
         return tuple(PlatformBonus(amount=usd(amount), key=key) for (_, amount), key in zip(self.sent, self.keys, strict=True))
@@ -198,9 +211,87 @@ def test_what_the_platform_refuses_may_be_tried_again(store: Store, platform: Pl
 
 
 def _only(store: Store) -> str:
-    from sqlalchemy import select
-
-    from crowd_imi.store.tables import Intent
-
     with store.read() as session:
         return session.scalars(select(Intent.id)).one()
+
+
+# Several by one call.
+
+
+def batching(platform: Platform) -> Platform:
+    platform.bonus_batch = 200
+    return platform
+
+
+def bonus_of(number: int, name: str = "list-1", amount: int = 10) -> Bonus:
+    return Bonus(f"v{number}", f"s{number}", name, usd(amount), "Thank you.")
+
+
+def pay_all(store: Store, platform: Platform, bonuses: Sequence[Bonus]) -> list[str]:
+    with lease(store, "test", CAP) as held:
+        return pay_bonuses(held, platform, bonuses)  # type: ignore[arg-type]
+
+
+def test_a_list_is_paid_by_as_few_calls_as_submissions_allow(store: Store, platform: Platform):
+    # v1 has two bonuses, and a call takes each submission once.
+    listed = [bonus_of(1), bonus_of(2), bonus_of(1, "list-2"), bonus_of(3)]
+    assert pay_all(store, batching(platform), listed) == ["batch 1", "batch 1", "batch 2", "batch 1"]
+    assert platform.sent == [("s1", 10), ("s2", 10), ("s3", 10), ("s1", 10)]
+    assert pay_all(store, platform, listed) == ["batch 1", "batch 1", "batch 2", "batch 1"] and platform.calls == 2
+
+
+@pytest.mark.parametrize(("moment", "sent"), [(1, 0), (2, 0), (3, 3)])
+def test_a_list_that_was_killed_is_read_back_as_a_whole(store: Store, platform: Platform, moment: int, sent: int):
+    listed = [bonus_of(number) for number in (1, 2, 3)]
+    batching(platform).dies = Death(moment - 1)
+    with pytest.raises(Killed):
+        pay_all(store, platform, listed)
+    platform.dies = Death(99)
+    if moment == 1:  # nothing was noted, so nothing was paid
+        assert pay_all(store, platform, listed) == ["batch 1"] * 3
+        return
+    platform.settled = max(0, sent - 1)  # one of them doesn't show yet
+    with pytest.raises(Undecidable, match="batch 1"):
+        pay_all(store, platform, listed)
+    assert len(platform.sent) == sent
+    if sent:
+        platform.settled = sent
+        assert pay_all(store, platform, listed) == ["batch 1, as read back"] * 3
+    else:
+        with lease(store, "test", CAP) as held, store.read() as session:
+            decide(held, session.scalars(select(Intent.id)).first() or "", arrived=False)
+        assert pay_all(store, platform, listed) == ["batch 1"] * 3
+    assert sorted(platform.sent) == [("s1", 10), ("s2", 10), ("s3", 10)]
+
+
+def test_what_was_sent_together_is_settled_together_also_by_a_part_of_the_list(store: Store, platform: Platform):
+    listed = [bonus_of(number) for number in (1, 2, 3)]
+    batching(platform).dies = Death(2)
+    with pytest.raises(Killed):
+        pay_all(store, platform, listed)
+    platform.dies, platform.settled = Death(99), 3
+    pay_all(store, platform, listed[:1])
+    assert {state for _, state, _ in rows(store)} == {"done"}
+    pay_all(store, platform, listed)
+    assert platform.calls == 1
+
+
+def test_a_list_over_the_cap_pays_what_the_cap_holds_and_goes_on_when_it_is_raised(store: Store, platform: Platform):
+    # Each costs 110 of the cap's 400.
+    listed = [bonus_of(number, amount=100) for number in range(1, 6)]
+    with pytest.raises(CapReached):
+        pay_all(store, batching(platform), listed)
+    assert [whose for whose, _ in platform.sent] == ["s1", "s2", "s3"]
+
+
+def test_one_refusal_does_not_keep_the_others_waiting(store: Store):
+    class Refusing(Platform):
+        def send_bonuses(self, orders: Sequence[BonusOrder], note: Callable[[str], None]) -> str:
+            if orders[0].submission == "s2":
+                raise PlatformError("submission s2 can't be paid")
+            return super().send_bonuses(orders, note)
+
+    platform = Refusing()
+    with pytest.raises(PlatformError, match="s2 can't"):
+        pay_all(store, platform, [bonus_of(number) for number in (1, 2, 3)])
+    assert platform.sent == [("s1", 10), ("s3", 10)]

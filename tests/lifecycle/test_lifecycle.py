@@ -63,5 +63,5 @@ def test_a_rejection_made_by_a_person_is_never_overridden():
 
 def test_verdicts_are_final_but_for_what_a_person_rejects():
     assert (FOLLOWS[S.VALID], FOLLOWS[S.EXCLUDED]) == ({S.EXCLUDED}, frozenset())
-    with pytest.raises(Refused, match="this visit is valid, so it can't become timed out"):
+    with pytest.raises(Refused, match="This visit is valid, so it can't become timed out"):
         require(S.VALID, S.TIMED_OUT)

@@ -247,7 +247,7 @@ def test_nobody_new_comes_while_the_study_is_paused(invite: Invite):
     study = invite()
     url = study.url("anna")
     study.platform.pause(study.posting)
-    assert refusal(Guest(study.app).get(path(url))) == (409, "study-full")
+    assert refusal(Guest(study.app).get(path(url))) == (409, "paused")
     study.platform.resume(study.posting)
     visitor = Guest(study.app)
     come(visitor, url)

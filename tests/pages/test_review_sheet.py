@@ -10,7 +10,7 @@ from tests.tiny import STUDY_TOML, write_study
 def test_the_consent_stands_there_word_for_word(tmp_path):
     study = write_study(tmp_path)
     sheet = review_sheet(study)
-    consent = load_texts(study.file)["consent"]
+    consent = load_texts(study)["consent"]
     assert all(section["text"] in sheet for section in consent["sections"])
     assert consent["version"] in sheet and "1.50 USD, which is 15.00 USD per hour" in sheet
     assert sheet.count("*fill in") == 5
@@ -18,9 +18,9 @@ def test_the_consent_stands_there_word_for_word(tmp_path):
 
 def test_known_answers_and_the_approval_stand_in_the_consent(tmp_path):
     toml = STUDY_TOML.replace("[pages]\n", '[pages]\napproval = "Ethics board, 2026-117"\n')
-    texts = str(load_texts(write_study(tmp_path / "a", toml).file)["consent"])
+    texts = str(load_texts(write_study(tmp_path / "a", toml))["consent"])
     assert "answers that are easy to see" in texts and "This study was reviewed: Ethics board, 2026-117." in texts
-    assert "reviewed" not in str(load_texts(write_study(tmp_path / "b").file)["consent"])
+    assert "reviewed" not in str(load_texts(write_study(tmp_path / "b"))["consent"])
 
 
 def test_what_a_board_misses_is_remarked_upon(tmp_path):

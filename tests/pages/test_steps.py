@@ -17,10 +17,10 @@ def the_visit(run):
 
 def test_consent_keeps_its_version_and_time(run_anywhere):
     visitor = run_anywhere.visitor("ann")
-    assert visitor.consent().json == {"step": "instructions"}
+    assert visitor.consent().json["step"] == "instructions"
     first = the_visit(run_anywhere)
     assert first.consent_version == visitor.view()["texts"]["consent"]["version"]
-    assert visitor.consent().json == {"step": "instructions"}  # a repeat
+    assert visitor.consent().json["step"] == "instructions"  # a repeat
     assert the_visit(run_anywhere).consented_at == first.consented_at
 
 
@@ -31,12 +31,34 @@ def test_consent_to_another_form_is_refused(run):
 
 def test_declining_ends_the_visit_and_frees_the_task(run):
     visitor = run.visitor("ann")
-    assert visitor.consent(agree=False).json == {"step": "declined"}
-    assert visitor.consent(agree=False).json == {"step": "declined"}
+    assert visitor.consent(agree=False).json == {"step": "declined", "completion": None}
+    assert visitor.consent(agree=False).json == {"step": "declined", "completion": None}
     assert visitor.consent(agree=True).status_code == 409
     visit = the_visit(run)
     assert (visit.state, visit.holds_task, visit.consented_at) == ("declined", False, None)
     assert visitor.view()["completion"] is None
+
+
+def test_a_device_that_cant_show_the_study_ends_the_visit_before_or_after_consent(run):
+    for name in ("ann", "ben"):
+        visitor = run.visitor(name)
+        if name == "ben":
+            visitor.consent()
+        for _ in range(2):
+            assert visitor.post("/api/incompatible", {}).json["step"] == "incompatible"
+        assert visitor.view()["step"] == "incompatible"
+    with run.store.read() as session:
+        visits = session.scalars(select(Visit)).all()
+    assert {(visit.state, visit.holds_task) for visit in visits} == {("declined", False)}
+    # The local platform takes the place back by itself: there is nothing to hand in.
+    assert {found.status for found in run.platform.submissions(run.platform.postings()[0])} == {"returned"}
+
+
+def test_the_device_is_no_way_out_of_the_trials(run):
+    visitor = run.visitor("ann")
+    visitor.consent()
+    visitor.read_instructions()
+    assert visitor.post("/api/incompatible", {}).status_code == 409
 
 
 def test_consent_cant_be_taken_back_by_declining(run):
@@ -50,8 +72,8 @@ def test_instructions_come_after_consent_and_keep_the_browser(run):
     visitor = run.visitor("ann")
     assert visitor.read_instructions().status_code == 409
     visitor.consent()
-    assert visitor.read_instructions().json == {"step": "practice"}
-    assert visitor.read_instructions().json == {"step": "practice"}
+    assert visitor.read_instructions().json["step"] == "practice"
+    assert visitor.read_instructions().json["step"] == "practice"
     visit = the_visit(run)
     assert visit.browser == {"name": "Firefox", "window_width": 1280, "pixel_ratio": 1.5}
     assert visit.instructed_at is not None

@@ -79,7 +79,7 @@ def test_the_document_says_where_the_visit_stands(run):
 
 def test_the_texts_have_the_studys_facts_filled_in(run):
     fake_plan(run.study)
-    texts = load_texts(run.study.file)
+    texts = load_texts(run.study)
     everything = " ".join(words_of(texts))
     for fact in ("lab@example.org", "The lab", "The institute", "A tiny study", "1.50 USD"):
         assert fact in everything

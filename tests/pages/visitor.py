@@ -64,8 +64,8 @@ class Visitor:
 
     def begin_trials(self) -> dict[str, Any]:
         """Everything up to the first main trial."""
-        assert self.consent().json == {"step": "instructions"}
-        assert self.read_instructions().json == {"step": "practice"}
+        assert self.consent().json["step"] == "instructions"
+        assert self.read_instructions().json["step"] == "practice"
         block = self.view()["practice"]
         for position in range(len(block["trials"])):
             assert self.practise(block, position).json["correct"]

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import pytest
 
 from crowd_imi.errors import BadLink, NoPlace, PlatformError
-from crowd_imi.platforms.base import Platform, PostingRequest
+from crowd_imi.platforms.base import BonusOrder, Platform, PostingRequest
 from crowd_imi.platforms.link import LinkPlatform
 from crowd_imi.records import Money
 from crowd_imi.study import LinkSection
@@ -307,7 +307,8 @@ def test_the_books_say_whom_the_lab_owes_what(platform: LinkPlatform):
     platform.finish(anna, "C0DE")
     platform.approve(anna)
     for key, amount in (("b1", 25), ("b2", 50), ("b2", 50)):
-        platform.send_bonus(anna, Money(amount=amount, currency="USD"), key, "Thank you.", lambda _: None)
+        order = BonusOrder(submission=anna, money=Money(amount=amount, currency="USD"), key=key, reason="Thank you.")
+        platform.send_bonuses([order], lambda _: None)
     platform.finish(ben, "C0DE")
     standings = platform.standings(posting)
     assert {person.id: (standings[person.id].status, standings[person.id].to_pay.amount) for person in people[:3]} == {

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from crowd_imi.errors import BadLink, PlatformError, PreviewOnly, UnknownSubmission, Unreachable
-from crowd_imi.platforms.base import PostingRequest, PostingState
+from crowd_imi.platforms.base import BonusOrder, PostingRequest, PostingState
 from crowd_imi.platforms.mturk import MturkPlatform, Notice, NoticeQueue, closed_notice
 from crowd_imi.platforms.mturk.hits import Batch, steps_to
 from crowd_imi.records import Money
@@ -54,6 +54,10 @@ def fail_at(rig: MturkRig, operation: str, *faults: str) -> None:
 def refused(rig: MturkRig, posting: str, participant: str) -> bool:
     reply = requests.post(f"{rig.standin.url}/standin/take", json={"posting": posting, "participant": participant}, timeout=30)
     return reply.status_code == 409
+
+
+def bonus(submission: str, key: str) -> BonusOrder:
+    return BonusOrder(submission=submission, money=Money(amount=75, currency="USD"), key=key, reason="Thank you.")
 
 
 def said(call: Any, *arguments: Any) -> str:
@@ -243,7 +247,7 @@ def test_an_assignment_that_nobody_has_is_believed_and_never_shows_up(rig: Mturk
     made_up = rig.platform.arrive({**query, "assignmentId": "3MADEUP", "workerId": "AMADEUP"})
     assert made_up.status == "active"
     assert list(rig.platform.submissions(posting)) == []
-    assert "does not exist" in said(rig.platform.submission, made_up.id)
+    assert "shows an assignment once it is handed in" in said(rig.platform.submission, made_up.id)
     assert "does not exist" in said(rig.platform.approve, made_up.id)
 
 
@@ -374,9 +378,9 @@ def test_a_bonus_through_a_fault_is_paid_once_and_read_back_by_its_key(rig: Mtur
     rig.hand_in(query)
     submission = query["assignmentId"]
     fail_at(rig, "SendBonus", fault)
-    rig.platform.send_bonus(submission, Money(amount=75, currency="USD"), "key-1", "Thank you.", lambda note: None)
-    rig.again().send_bonus(submission, Money(amount=75, currency="USD"), "key-1", "Thank you.", lambda note: None)
-    rig.again().send_bonus(submission, Money(amount=75, currency="USD"), "key-2", "Thank you.", lambda note: None)
+    rig.platform.send_bonuses([bonus(submission, "key-1")], lambda note: None)
+    rig.again().send_bonuses([bonus(submission, "key-1")], lambda note: None)
+    rig.again().send_bonuses([bonus(submission, "key-2")], lambda note: None)
     assert rig.bonuses() == [(submission, 75), (submission, 75)]
     assert [(paid.amount.amount, paid.key) for paid in rig.platform.bonuses(submission)] == [(75, "key-1"), (75, "key-2")]
 

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from crowd_imi.errors import BadLink, PlatformError, UnknownSubmission, Unreachable
-from crowd_imi.platforms.base import PlatformSubmission
-from crowd_imi.platforms.prolific import ProlificPlatform, _submission, allowed_minutes, fee_of
+from crowd_imi.platforms.base import Ending
+from crowd_imi.platforms.prolific import ProlificPlatform, allowed_minutes, fee_of
 from crowd_imi.platforms.prolific_api import LONGEST_WAIT, TRIES, ProlificApi
 from crowd_imi.platforms.standins.prolific.desk import Account
 from crowd_imi.records import Money
 from crowd_imi.study import ProlificSection
 from tests.contract.prolific import TOKEN, ProlificRig, served
-from tests.contract.rigs import CURRENCY, request
+from tests.contract.rigs import CODE, CURRENCY, OTHER_CODES, request
 
 LONG = "You chose the upper picture in every one of the 45 questions, in less than a second each: nobody can look so fast."
 
@@ -140,9 +141,76 @@ def test_a_rejection_without_a_proper_reason_is_not_sent(rig: ProlificRig):
     assert rig.platform.submission(query["SESSION_ID"]).status == "awaiting_review"
 
 
-def test_a_status_that_is_new_to_us_is_carried_as_it_is():
-    found = _submission({"id": "s", "status": "ON HOLD", "participant_id": "p", "study_id": "t"})
-    assert found == PlatformSubmission(id="s", posting="t", participant="p", status="ON HOLD")
+# What a study is made with.
+
+
+def test_each_ending_has_its_code_and_nothing_is_approved_before_it_went_through_the_ledger(rig: ProlificRig):
+    rig.platform.post(request())
+    codes = rig.books()["studies"][0]["completion_codes"]
+    there = {code["code"]: (code["code_type"], [action["action"] for action in code["actions"]]) for code in codes}
+    assert there == {
+        CODE: ("COMPLETED", ["MANUALLY_REVIEW"]),
+        OTHER_CODES[Ending.FAILED_PRACTICE]: ("OTHER", ["MANUALLY_REVIEW"]),
+        OTHER_CODES[Ending.NO_CONSENT]: ("NO_CONSENT", ["REQUEST_RETURN"]),
+        OTHER_CODES[Ending.INCOMPATIBLE_DEVICE]: ("INCOMPATIBLE_DEVICE", ["REQUEST_RETURN"]),
+    }
+
+
+def test_groups_let_in_keep_out_and_are_filled_for_later_studies(rig: ProlificRig):
+    headers = {"Authorization": f"Token {TOKEN}"}
+
+    def group(name: str, *members: str) -> str:
+        content = {"name": name, "participant_ids": members}
+        url = f"{rig.url}/api/v1/participant-groups/"
+        return str(requests.post(url, json=content, headers=headers, timeout=30).json()["id"])
+
+    old, lab, done = group("old", "anna", "ben"), group("lab", "ben", "cem", "dora"), group("done")
+    platform = rig.again(not_in_groups=[old], in_groups=[lab], add_to_group=done)
+    posting = platform.post(request())
+    for turned_away in ("anna", "ben", "emil"):  # in the blocklist, in both, in none
+        with pytest.raises(AssertionError, match="isn't eligible"):
+            rig.take(posting, turned_away)
+    for number, name in enumerate(("cem", "dora")):
+        code = CODE if number == 0 else OTHER_CODES[Ending.NO_CONSENT]
+        rig.complete(rig.take(posting, name), code)
+    later = rig.again(not_in_groups=[done]).post(request("intent-2"))
+    with pytest.raises(AssertionError, match="isn't eligible"):
+        rig.take(later, "cem")
+    rig.take(later, "dora")  # never began
+
+
+# What a submission stands at.
+
+
+@pytest.mark.parametrize(
+    ("word", "status"), [("ON HOLD", "ON HOLD"), ("SCREENED OUT", "screened_out"), ("PROCESSING", "wrong_code")]
+)
+def test_a_status_that_is_new_to_us_is_carried_as_it_is(rig: ProlificRig, word: str, status: str):
+    posting = rig.platform.post(request())
+    query = rig.take(posting, "anna")
+    rig.declare(query["SESSION_ID"], word)
+    assert rig.platform.submission(query["SESSION_ID"]).status == status
+    assert [found.status for found in rig.platform.submissions(posting)] == [status]
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (CODE, "awaiting_review"),
+        (OTHER_CODES[Ending.FAILED_PRACTICE], "awaiting_review"),
+        (OTHER_CODES[Ending.NO_CONSENT], "return_asked"),
+        (OTHER_CODES[Ending.INCOMPATIBLE_DEVICE], "return_asked"),
+        ("MADE-UP", "wrong_code"),
+    ],
+)
+def test_the_code_tells_how_it_ended(rig: ProlificRig, code: str, status: str):
+    posting = rig.platform.post(request())
+    query = rig.take(posting, "anna")
+    rig.complete(query, code)
+    assert rig.platform.submission(query["SESSION_ID"]).status == status
+    assert [found.status for found in rig.platform.submissions(posting)] == [status]
+    rig.platform.approve(query["SESSION_ID"])
+    assert rig.platform.submission(query["SESSION_ID"]).status == "approved"
 
 
 # The API by itself, against a server that says what a test wants.

@@ -135,7 +135,8 @@ def test_conditions_without_any_difference_are_not_tested():
     (test,) = compare(scores_of({("a", "natural"): A, ("a", "synthetic"): A}), 1).conditions
     assert test.w is test.p is test.p_holm is test.effect is None
     assert test.difference.value == 0
-    assert "no test could be made" in test.sentence
+    assert test.welch is test.welch_p is test.welch_p_holm is None
+    assert "no test that knows participants could be made." in test.sentence
 
 
 def test_spearman_with_depth_of_six_units_in_three_layers():

@@ -1,7 +1,7 @@
 """Mechanical Turk as a platform: the requester's API by boto3, for AWS or for any endpoint that speaks it."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 
 from crowd_imi.errors import BadLink, PlatformError, PreviewOnly, UnknownSubmission, Unreachable
 from crowd_imi.platforms.base import (
+    UNPAID_ENDINGS,
     Account,
+    BonusOrder,
     Capability,
+    Ending,
     Finish,
     PlatformBonus,
     PlatformSubmission,
@@ -54,6 +57,7 @@ class MturkPlatform:
 
     - fewer places: MTurk can't lower a HIT's assignments; closing HITs instead would take places from people under way in them;
     - release: a requester can't take an assignment back, it runs out by itself;
+    - bonuses for who never handed in: MTurk takes them for assignments that were submitted only;
     - listing who is at it: MTurk shows assignments once they are handed in. Until then ``arrive`` believes the link in that
       somebody has accepted one of our HITs.
 
@@ -71,6 +75,7 @@ class MturkPlatform:
     name = "mturk"
     capabilities = frozenset({Capability.PAUSE, Capability.REJECT, Capability.BONUS})
     posting_parameter: str | None = None
+    bonus_batch = 1
 
     def __init__(
         self,
@@ -268,6 +273,9 @@ class MturkPlatform:
     def places(self, posting: str) -> int:
         return sum(batch.places for batch in self._batches(posting))
 
+    def places_taken(self, posting: str) -> int | None:
+        return None
+
     def _qualification(self, posting: str) -> dict[str, Any]:
         found: dict[str, Any] = self._client.call("get_qualification_type", QualificationTypeId=posting)["QualificationType"]
         intent = hits.intent_of(found["Name"])
@@ -388,7 +396,9 @@ class MturkPlatform:
                     yield self._record(assignment, posting)
 
     def submission(self, submission: str) -> PlatformSubmission:
-        found = self._client.call("get_assignment", AssignmentId=submission)["Assignment"]
+        found = self._known(submission)
+        if found is None:
+            raise UnknownSubmission("Mechanical Turk shows an assignment once it is handed in, and doesn't show this one")
         return self._record(found, self._posting_of(found["HITId"]))
 
     def approve(self, submission: str) -> None:
@@ -406,31 +416,42 @@ class MturkPlatform:
             if known is None or _STATUSES.get(known["AssignmentStatus"]) != wanted:
                 raise
 
-    def send_bonus(self, submission: str, bonus: Money, key: str, reason: str, note: Callable[[str], None]) -> str:
-        if submission not in self._workers:
-            self.submission(submission)
+    def send_bonuses(self, orders: Sequence[BonusOrder], note: Callable[[str], None]) -> str:
+        [order] = orders
+        if order.submission not in self._workers:
+            self.submission(order.submission)
         try:
             self._client.call(
                 "send_bonus",
-                WorkerId=self._workers[submission],
-                BonusAmount=hits.dollars(bonus),
-                AssignmentId=submission,
-                Reason=f"{reason} [ref. {key}]",
-                UniqueRequestToken=hits.token("bonus", key),
+                WorkerId=self._workers[order.submission],
+                BonusAmount=hits.dollars(order.money),
+                AssignmentId=order.submission,
+                Reason=f"{order.reason} [ref. {order.key}]",
+                UniqueRequestToken=hits.token("bonus", order.key),
             )
         except TurkRefusal:
-            if key not in {paid.key for paid in self.bonuses(submission)}:
+            if order.key not in {paid.key for paid in self.bonuses(order.submission)}:
                 raise
-        return f"bonus {key}"
+        return f"bonus {order.key}"
 
     def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
-        payments = self._client.listing("list_bonus_payments", "BonusPayments", AssignmentId=submission)
-        return tuple(PlatformBonus(amount=_money(paid["BonusAmount"]), key=_key_in(paid["Reason"])) for paid in payments)
+        return tuple(map(_bonus, self._client.listing("list_bonus_payments", "BonusPayments", AssignmentId=submission)))
+
+    def all_bonuses(self, posting: str) -> Mapping[str, tuple[PlatformBonus, ...]]:
+        shown: dict[str, tuple[PlatformBonus, ...]] = {}
+        for batch in self._batches(posting):
+            if batch.handed_in > 0:
+                for paid in self._client.listing("list_bonus_payments", "BonusPayments", HITId=batch.hit):
+                    whose = paid["AssignmentId"]
+                    shown[whose] = (*shown.get(whose, ()), _bonus(paid))
+        return shown
 
     def release(self, submission: str) -> None:
         raise PlatformError("Mechanical Turk doesn't let requesters take an assignment back; it runs out by itself")
 
-    def finish(self, submission: str, completion_code: str) -> Finish:
+    def finish(self, submission: str, completion_code: str, ending: Ending = Ending.COMPLETED) -> Finish | None:
+        if ending in UNPAID_ENDINGS:
+            return None  # what is submitted wants to be paid or rejected: returning it is the worker's, on MTurk's page
         return Finish(url=f"{self._site}/mturk/externalSubmit", form={"assignmentId": submission, "code": completion_code})
 
 
@@ -451,6 +472,10 @@ def _hit_that_exists(refusal: TurkRefusal) -> str:
 
 def _stopped(posting: str) -> PlatformError:
     return PlatformError(f"posting {posting} was stopped, which is for good; publish a new study")
+
+
+def _bonus(paid: Mapping[str, Any]) -> PlatformBonus:
+    return PlatformBonus(amount=_money(paid["BonusAmount"]), key=_key_in(paid["Reason"]))
 
 
 def _key_in(reason: str) -> str | None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.platforms.standins.running import Client, prolific, study
+from tests.platforms.standins.running import CORPORATE, Client, prolific, study
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder: Path = tmp_path_factory.mktemp("prolific")
-    with prolific(folder, "--token", "a-token", "--token", "another") as started:
+    with prolific(folder, "--token", "a-token", "--token", "another", *CORPORATE) as started:
         yield started
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.platforms.standins.running import Client, prolific
+from tests.platforms.standins.running import CORPORATE, Client, prolific
 
 MESSAGE = "You chose the upper picture in every one of the 45 questions, within less than a second each, which nobody can."
 COST = 227
@@ -13,7 +13,7 @@ COST = 227
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with prolific(tmp_path_factory.mktemp("prolific"), "--settle-seconds", "60") as started:
+    with prolific(tmp_path_factory.mktemp("prolific"), "--settle-seconds", "60", *CORPORATE) as started:
         yield started
 
 

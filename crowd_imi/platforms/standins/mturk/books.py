@@ -6,6 +6,7 @@ Everything that time does (an assignment that runs out, a submission that is app
 import hashlib
 import json
 import secrets
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,9 @@ ACCEPTED, RETURNED, ABANDONED = "Accepted", "Returned", "Abandoned"
 """States of an assignment that the requester's API never shows."""
 SUBMITTED, APPROVED, REJECTED = "Submitted", "Approved", "Rejected"
 OCCUPYING = (ACCEPTED, SUBMITTED, APPROVED, REJECTED)
+HIDDEN = (ACCEPTED, RETURNED, ABANDONED)
 SHOWN = (SUBMITTED, APPROVED, REJECTED)
+"""What the API shows by default, beside states that ``/standin/set-status`` makes up, which count as submitted."""
 
 FEE_STEP = 10
 """From so many assignments of a HIT on, the fee is doubled."""
@@ -246,13 +249,15 @@ def counts_of(session: Session, hits: Iterable[Hit]) -> dict[str, Counts]:
     hits = list(hits)
     chosen = (
         select(Assignment.hit_id, Assignment.status, func.count())
-        .where(Assignment.hit_id.in_([hit.id for hit in hits]), Assignment.status.in_(OCCUPYING))
+        .where(Assignment.hit_id.in_([hit.id for hit in hits]), Assignment.status.not_in((RETURNED, ABANDONED)))
         .group_by(Assignment.hit_id, Assignment.status)
     )
-    found = {(hit, status): number for hit, status, number in session.execute(chosen)}
+    found: Counter[tuple[str, str]] = Counter()
+    for hit_id, status, number in session.execute(chosen):
+        found[hit_id, status if status in OCCUPYING else SUBMITTED] += number
     counts = {}
     for hit in hits:
-        accepted, submitted, approved, rejected = (found.get((hit.id, status), 0) for status in OCCUPYING)
+        accepted, submitted, approved, rejected = (found[hit.id, status] for status in OCCUPYING)
         taken = accepted + submitted + approved + rejected
         counts[hit.id] = Counts(hit.max_assignments - taken, accepted, submitted, approved + rejected)
     return counts

@@ -33,6 +33,13 @@ class GivingBack(Record):
     submission: str
 
 
+class Declaring(Record):
+    """``POST /standin/set-status``: an assignment gets a status that MTurk doesn't have today."""
+
+    submission: str
+    status: str = Field(min_length=1, max_length=40)
+
+
 class Balance(Record):
     """``PUT /standin/balance``: what is left in the account, in cents."""
 
@@ -50,7 +57,7 @@ class Traits(Record):
 
 
 def routes(standin: Standin) -> Blueprint:
-    """``take``, ``give-back``, ``worker``, ``balance``, ``places`` and ``books`` (GET shows them, DELETE empties them)."""
+    """What the other side of the counter may do; GET ``books`` shows them, DELETE empties them."""
     blueprint = Blueprint("desk", __name__)
 
     def take() -> Response:
@@ -64,6 +71,12 @@ def routes(standin: Standin) -> Blueprint:
     def give_back() -> Response:
         with standin.write() as session:
             return jsonify(submission=workers.give_back(session, _asked(GivingBack).submission).id)
+
+    def set_status() -> Response:
+        asked = _asked(Declaring)
+        with standin.write() as session:
+            workers.find(session, asked.submission).status = asked.status
+        return jsonify(submission=asked.submission, status=asked.status)
 
     def worker() -> Response:
         asked = _asked(Traits)
@@ -97,6 +110,7 @@ def routes(standin: Standin) -> Blueprint:
     doors: tuple[tuple[str, str, Callable[[], Response]], ...] = (
         ("POST", "take", take),
         ("POST", "give-back", give_back),
+        ("POST", "set-status", set_status),
         ("PUT", "worker", worker),
         ("PUT", "balance", balance),
         ("GET", "places", places),

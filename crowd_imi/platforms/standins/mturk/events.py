@@ -88,7 +88,7 @@ def record(session: Session, now: int) -> None:
 
 def _changes(session: Session, now: int) -> Iterator[tuple[Hit, str, str | None]]:
     for row in (*session.new, *session.dirty):
-        if isinstance(row, Assignment) and _changed(row, "status"):
+        if isinstance(row, Assignment) and _changed(row, "status") and row.status in _OF_STATUS:
             hit = session.scalars(select(Hit).where(Hit.id == row.hit_id)).one()
             yield hit, _OF_STATUS[row.status], row.id
             if row.status == books.SUBMITTED and _is_reviewable(session, hit, now):

@@ -197,8 +197,9 @@ def get_assignment(session: Session, params: Params, now: int) -> Params:
 def list_assignments_for_hit(session: Session, params: Params, now: int) -> Params:
     """``ListAssignmentsForHIT``: what was handed in."""
     hit = find_hit(session, params["HITId"])
-    statuses = params.get("AssignmentStatuses") or books.SHOWN
-    chosen = select(Assignment).where(Assignment.hit_id == hit.id, Assignment.status.in_(statuses))
+    asked = params.get("AssignmentStatuses")
+    wanted = Assignment.status.in_(asked) if asked else Assignment.status.not_in(books.HIDDEN)
+    chosen = select(Assignment).where(Assignment.hit_id == hit.id, wanted)
     found, following = page(session, chosen, Assignment, params)
     return {"Assignments": [assignment_record(one) for one in found], "NumResults": len(found), **following}
 
@@ -242,7 +243,7 @@ def find_hit(session: Session, hit: str) -> Hit:
 def find_assignment(session: Session, assignment: str, now: int) -> Assignment:
     """An assignment that was handed in: of others the requester's API knows nothing."""
     found = session.scalar(select(Assignment).where(Assignment.id == assignment))
-    if found is None or found.status not in books.SHOWN:
+    if found is None or found.status in books.HIDDEN:
         raise turk_error("AssignmentDoesNotExist", f"Assignment {assignment} does not exist. ({now} s)")
     return found
 

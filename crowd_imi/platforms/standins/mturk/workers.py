@@ -84,7 +84,7 @@ def give_back(session: Session, assignment: str) -> Assignment:
     Raises:
         PlatformError: nobody has it, or it was handed in.
     """
-    found = _assignment(session, assignment)
+    found = find(session, assignment)
     if found.status not in (books.ACCEPTED, books.RETURNED):
         raise PlatformError(f"assignment {assignment} is {found.status}, so it can't be returned")
     found.status = books.RETURNED
@@ -97,7 +97,7 @@ def hand_in(session: Session, fields: dict[str, str], now: int) -> Assignment:
     Raises:
         PlatformError: nothing but the assignment is in the form, or the assignment isn't under way.
     """
-    found = _assignment(session, fields.get("assignmentId", ""))
+    found = find(session, fields.get("assignmentId", ""))
     answers = {name: value for name, value in fields.items() if name != "assignmentId"}
     if not answers:
         raise PlatformError("the form has no field but assignmentId; Mechanical Turk wants at least one more")
@@ -122,7 +122,12 @@ def _hit(session: Session, hit: str) -> Hit:
     return session.scalars(select(Hit).where(Hit.id == hit)).one()
 
 
-def _assignment(session: Session, assignment: str) -> Assignment:
+def find(session: Session, assignment: str) -> Assignment:
+    """An assignment, whatever its state.
+
+    Raises:
+        PlatformError: there is none.
+    """
     found = session.scalar(select(Assignment).where(Assignment.id == assignment))
     if found is None:
         raise PlatformError(f"there is no assignment {assignment}")

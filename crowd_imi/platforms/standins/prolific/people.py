@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from sqlalchemy import select
 from werkzeug.wrappers import Response as AnyResponse
 
-from crowd_imi.platforms.standins.prolific import money, places, studies, submissions
+from crowd_imi.platforms.standins.prolific import money, payments, places, studies, submissions
 from crowd_imi.platforms.standins.prolific.desk import Desk, Refusal
 from crowd_imi.platforms.standins.prolific.documents import handled, reply
 from crowd_imi.platforms.standins.prolific.fields import misfits
@@ -39,10 +39,12 @@ class SubmissionRequest(Record):
 
 
 class StatusRequest(Record):
-    """``POST /standin/set-status``: a status that otherwise comes about seldom; no money moves."""
+    """``POST /standin/set-status``: a status that otherwise comes about seldom."""
 
     submission: str
     status: Annotated[str, Field(min_length=1, max_length=40)]
+    paid: Annotated[int, Field(gt=0)] | None = None
+    """Minor units that are paid with it; None moves no money."""
 
 
 class BalanceRequest(Record):
@@ -110,6 +112,8 @@ def set_status(desk: Desk) -> Response:
     """Any status, also one that nobody knows yet."""
     asked = _read(StatusRequest)
     submission = submissions.find_submission(desk, asked.submission)
+    if asked.paid is not None:
+        payments.pay_reward(desk, submission, asked.paid)
     submissions.set_status(desk, submission, asked.status)
     return reply(_book_entry(submission))
 

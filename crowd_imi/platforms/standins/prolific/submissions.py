@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from crowd_imi.platforms.standins.prolific import events, studies
 from crowd_imi.platforms.standins.prolific.desk import Desk, bad_request, iso, not_found
-from crowd_imi.platforms.standins.prolific.tables import Bonus, Submission
+from crowd_imi.platforms.standins.prolific.tables import Bonus, Reward, Submission
 
 AT_IT = ("RESERVED", "ACTIVE")
 
@@ -48,6 +48,7 @@ def request_return(desk: Desk, submission: Submission, reasons: object) -> None:
 def summary(desk: Desk, submission: Submission) -> dict[str, Any]:
     """A submission in a list."""
     study = studies.find_study(desk, submission.study_id)
+    paid = desk.session.get(Reward, submission.id)
     return {
         "id": submission.id,
         "participant_id": submission.participant,
@@ -57,7 +58,7 @@ def summary(desk: Desk, submission: Submission) -> dict[str, Any]:
         "completed_at": iso(submission.completed_at),
         "is_complete": submission.completed_at is not None,
         "time_taken": _seconds(submission),
-        "reward": json.loads(study.fields)["reward"],
+        "reward": json.loads(study.fields)["reward"] if paid is None else paid.amount,
         "study_code": _code_shown(submission),
         "return_requested": iso(submission.return_requested_at),
         "bonus_payments": _settled(desk, submission),

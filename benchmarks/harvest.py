@@ -1,0 +1,164 @@
+"""A simulated fortnight of harvesting through everything that goes wrong: ``python -m benchmarks.harvest``.
+
+On each stand-in a study of 23 arms is posted with ``max_attempts = 10``. Of those who come 25 % of the finished fail a criterion,
+10 % give the place back, 5 % leave without a word, 1 % finish after the time, and one arrival in twenty is somebody who was here
+before. 7 % of the requests to the platform are throttled, fail, or are cut off before or after they were carried out. Every round
+is a new process; a third of them are killed with SIGKILL on the way, and sometimes two are started at once.
+
+Figures, over both platforms
+    short_tasks     tasks without a valid response at the end
+    unpaid          participants with a verdict whose reward isn't in the platform's own books
+    paid_twice      rewards in the platform's books beyond the first of a submission
+    over_cap        cents that the platform's books say were spent beyond the cap
+    calls_ratio     requests that the platform counted over (rewards + more places + places asked back + what reading the
+                    posting's state, its places and all pages of submissions takes × rounds), where it is worse
+    killed          harvesters that SIGKILL ended
+    surplus         submissions that came when their task had its valid response: paid, and listed
+    rounds, came    rounds of harvesting, and people who were let in
+
+``--tasks 63`` is the paper's scale (23 arms × 63 tasks = 1,449), as `make soak` runs it. Beside the figures stands what the
+published loop's known faults lose on the same responses (``benchmarks.published_harvest``).
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from benchmarks.document import document
+from benchmarks.fortnight import Fortnight, Name, Size, Tally, standin
+from benchmarks.published_harvest import FAULTS, Loss, compare
+from crowd_imi.harvester import status
+from crowd_imi.lifecycle import VisitState
+from crowd_imi.store.submissions import visits_of
+
+GOALS: dict[str, dict[str, float]] = {
+    "short_tasks": {"at_most": 0},
+    "unpaid": {"at_most": 0},
+    "paid_twice": {"at_most": 0},
+    "over_cap": {"at_most": 0},
+    "calls_ratio": {"at_most": 1.5},
+}
+PACKAGES = ("crowd-imi", "boto3", "requests", "sqlalchemy", "tenacity")
+PLATFORMS: tuple[Name, ...] = ("prolific", "mturk")
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "AKIAFORBENCHMARKS000",
+    "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-benchmark",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "CROWD_IMI_LAB_KEY": "a key for benchmarks",
+}
+
+
+def main() -> int:
+    """Run, print, and say whether the goals are met."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--tasks", type=int, default=Size().tasks_per_arm, help="tasks of each of the 23 arms")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        told = fortnights(Path(folder), Size(tasks_per_arm=options.tasks, seed=options.seed))
+    sys.stdout.write(json.dumps(told, indent=2) + "\n" if options.json else table(told))
+    return 0 if told["met"] else 1
+
+
+def fortnights(folder: Path, size: Size, platforms: Sequence[Name] = PLATFORMS) -> dict[str, Any]:
+    """One platform after the other, with their books under ``folder``."""
+    figures: dict[str, float] = dict.fromkeys(("short_tasks", "unpaid", "paid_twice", "over_cap", "calls_ratio"), 0)
+    details: dict[str, Any] = {}
+    losses: dict[str, Loss] = {}
+    with patch.dict(os.environ, ENVIRONMENT):
+        for name in platforms:
+            with standin(name, folder / name / "standin") as platform:
+                fortnight = Fortnight(folder / name / "study", size, platform)
+                tally = fortnight.run()
+                found = measure(fortnight)
+            for figure, value in found.items():
+                figures[figure] = (
+                    max(figures.get(figure, 0), value) if figure == "calls_ratio" else figures.get(figure, 0) + value
+                )
+            details[name] = {"figures": found, **told_of(tally)}
+            losses = losses or compare(tally.responses, size)
+    lost = {fault: asdict(loss) for fault, loss in losses.items()}
+    return document(figures, GOALS, PACKAGES, size={**asdict(size), "tasks": size.tasks}, platforms=details, published=lost)
+
+
+def told_of(tally: Tally) -> dict[str, Any]:
+    """What happened, for the document."""
+    return {"endings": dict(sorted(tally.endings.items())), "complete_after_days": tally.complete_after_days, "busy": tally.busy}
+
+
+def measure(fortnight: Fortnight) -> dict[str, float]:
+    """What the platform's own books say at the end, beside ours."""
+    now = status(fortnight.study, fortnight.store, fortnight.platform)
+    books = fortnight.standin.ask("GET", "books")
+    rewards = Counter(paid["submission"] for paid in books["rewards"])
+    spent = sum(paid["amount"] + paid["fee"] for paid in (*books["rewards"], *books["bonuses"]))
+    with fortnight.store.people() as people:
+        from crowd_imi.store.submissions import submission_ids
+
+        submissions = submission_ids(people, fortnight.standin.name)
+    with fortnight.store.read() as session:
+        visits = visits_of(session, fortnight.posting.id)
+    judged = [visit for visit in visits if visit.state in {VisitState.VALID, VisitState.EXCLUDED}]
+    unpaid = [
+        visit
+        for visit in judged
+        if not rewards[submissions[visit.id]] and _could_be_paid(fortnight, books, submissions[visit.id])
+    ]
+    changes = len(books["rewards"]) + _raises(fortnight) + _asked_back(books)
+    return {
+        "short_tasks": sum(arm.tasks - arm.valid for arm in now.arms),
+        "unpaid": len(unpaid),
+        "paid_twice": sum(times - 1 for times in rewards.values()),
+        "over_cap": max(0, spent - fortnight.study.file.pay.cap),
+        "calls_ratio": fortnight.standin.calls / (changes + fortnight.tally.reads),
+        "killed": fortnight.tally.killed,
+        "surplus": now.surplus,
+        "rounds": fortnight.tally.rounds,
+        "came": fortnight.tally.came,
+    }
+
+
+def _could_be_paid(fortnight: Fortnight, books: Mapping[str, Any], submission: str) -> bool:
+    """Mechanical Turk can't pay an assignment that ran out before it was handed in; everywhere else all can be paid."""
+    if fortnight.standin.name != "mturk":
+        return True
+    return next(one["status"] for one in books["assignments"] if one["submission"] == submission) in ("Submitted", "Approved")
+
+
+def _raises(fortnight: Fortnight) -> int:
+    from crowd_imi.store.money import all_intents
+
+    with fortnight.store.read() as session:
+        return sum(intent.operation == "places" and intent.state == "done" for intent in all_intents(session))
+
+
+def _asked_back(books: Mapping[str, Any]) -> int:
+    return sum(one.get("return_requested_at") is not None for one in books.get("submissions", ()))
+
+
+def table(told: dict[str, Any]) -> str:
+    """For a person, and for docs/how-to/harvest.md."""
+    lines = [f"{name:>14}  {value:10.2f}  {told['goals'].get(name, '')}" for name, value in told["figures"].items()]
+    lines += [
+        "",
+        "| on the same responses | paid, not read | posted again | tasks short | hours until read, mean |",
+        "|---|---|---|---|---|",
+    ]
+    for fault, loss in told["published"].items():
+        cells = (loss["paid_not_read"], loss["posted_again"], loss["short_tasks"], f"{loss['hours_until_read']:.1f}")
+        lines.append(f"| {FAULTS[fault]} | " + " | ".join(map(str, cells)) + " |")
+    return "\n".join([*lines, "", "goals met" if told["met"] else "a goal isn't met", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,333 @@
+"""Visualising units, against plain lucent and against the published search.
+
+Speed: ResNet-50's architecture at 224 px, random weights, 8 units × 2 directions, one image each. Plain lucent makes one image at
+a time with ``render_vis``, whole network, weight gradients and all; each side works in a process of its own, and they take turns.
+
+Figures
+    early_ratio, late_ratio             seconds of a step and image of lucent over ours in bfloat16, the unit's layer being the
+                                        first and the last block; not judged where the processor has no bfloat16 instructions
+    early_ratio_fp32, late_ratio_fp32   the same in float32
+    image_steps_per_s                   of ours in bfloat16, late layer
+    activation_ratio                    (reached by us − mean over photographs) / (reached by lucent − the same mean) after as
+                                        many steps, on the clean image, mean over units of the demo's trained network
+    activation_ratio_bf16               the same, ours in bfloat16
+    diversity_ratio                     seconds of lucent's diversity over ours, with gradients: 9 images, 2,048 channels, 8 × 8
+    procedure_ratio                     passes of the published search over those of the adaptive one, both scaled down alike
+                                        (steps / 20, 3 bisections), on the demo's trained network
+    adaptive_activation, adaptive_diversity   shares of unit sides for which the adaptive search reaches at least 0.98 of what the
+                                        published one does of the unit's range, and images at most as alike (within 0.01)
+
+``--device cuda`` prints image-steps/s of ours on the GPU beside lucent's and the hours that a published model's 84 units take.
+``--parts speed activation diversity procedure`` runs some of it, ``--rounds`` and ``--units`` less of it.
+"""
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.document import document
+from crowd_imi.factory.record import Looker
+from crowd_imi.factory.units import candidates
+from crowd_imi.factory.visualize import Target, Visualisations, Visualiser, visualise
+from crowd_imi.factory.visualize.ascent import Ascent
+from crowd_imi.factory.visualize.objective import similarity
+from crowd_imi.factory.visualize.search import Patience, adaptive, published
+from crowd_imi.rehearsal.demo.network import PHASES
+from crowd_imi.rehearsal.demo.photographs import write_images
+from crowd_imi.rehearsal.demo.run import begin_study, full_scale, trained
+from crowd_imi.study import ModelSection, Study, VisualisationSection
+from crowd_imi.vision.layers import UnitLayer, describe_layers, unit_layers
+from crowd_imi.vision.models import LoadedModel, load_model
+from crowd_imi.vision.preprocess import read_image
+
+GOALS: dict[str, dict[str, float]] = {
+    "early_ratio": {"at_least": 7},
+    "late_ratio": {"at_least": 5},
+    "early_ratio_fp32": {"at_least": 4},
+    "late_ratio_fp32": {"at_least": 2},
+    "activation_ratio": {"at_least": 0.98},
+    "diversity_ratio": {"at_least": 100},
+    "procedure_ratio": {"at_least": 3},
+}
+NEEDS_BFLOAT16 = ("early_ratio", "late_ratio")
+PARTS = ("speed", "activation", "diversity", "procedure")
+PACKAGES = ("crowd-imi", "kornia", "numpy", "timm", "torch", "torch-lucent")
+LAYERS = {"early": "layer1.0", "late": "layer4.2"}
+UNITS = 8
+PRECISIONS = {"": "bfloat16", "_fp32": "float32"}
+SCALED_PATIENCE = Patience(after=125, window=100)
+SCALED_STEPS = 1000
+ADAPTIVE_STEPS = 250
+BISECTIONS = 3
+PASSES_PER_UNIT = 1_000_000
+"""Of the published search, for the hours of a published model."""
+
+
+def main() -> int:
+    """Measure, print, and say whether the goals are met."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--units", type=int, default=12, help="of the demo's network")
+    options = parser.parse_args()
+    figures: dict[str, float] = {}
+    more: dict[str, object] = {"rounds": options.rounds, "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()}
+    if "speed" in options.parts:
+        figures |= speed(options.rounds, options.device)
+    if "diversity" in options.parts:
+        figures["diversity_ratio"] = diversity(options.rounds)
+    if {"activation", "procedure"} & set(options.parts):
+        with tempfile.TemporaryDirectory() as folder:
+            demo = Demo(Path(folder), options.units)
+            if "activation" in options.parts:
+                figures |= activation(demo)
+            if "procedure" in options.parts:
+                told, sides = procedure(demo)
+                figures |= told
+                more["sides"] = sides
+    goals = {name: goal for name, goal in GOALS.items() if name in figures}
+    if not has_bfloat16():
+        goals = {name: goal for name, goal in goals.items() if name not in NEEDS_BFLOAT16}
+    told = document(figures, goals, PACKAGES, **more)
+    sys.stdout.write(json.dumps(told, indent=2) + "\n" if options.json else table(told))
+    return 0 if told["met"] else 1
+
+
+def table(told: dict[str, Any]) -> str:
+    """For a person."""
+    lines = [f"{name:>24}  {value:10.2f}  {told['goals'].get(name, '')}" for name, value in told["figures"].items()]
+    return "\n".join([*lines, "goals met" if told["met"] else "a goal isn't met", ""])
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor, or the GPU that is used, computes in bfloat16 by itself."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    info = Path("/proc/cpuinfo")
+    return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))
+
+
+def speed(rounds: int, device: str) -> dict[str, float]:
+    """Ratios of seconds per step and image, the sides taking turns."""
+    jobs = {
+        f"{depth}_ratio{suffix}": (layer, precision)
+        for depth, layer in LAYERS.items()
+        for suffix, precision in PRECISIONS.items()
+    }
+    ours, theirs = _Worker(_our_steps), _Worker(_lucent_steps)
+    try:
+        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
+        for turn in range(rounds + 1):
+            for name, job in jobs.items():
+                pair = theirs.seconds(job), ours.seconds(job)
+                if turn:  # the first warms up
+                    seconds[name].append(pair)
+    finally:
+        ours.end()
+        theirs.end()
+    medians = {name: [statistics.median(side) for side in zip(*pairs, strict=True)] for name, pairs in seconds.items()}
+    figures = {name: lucents / our for name, (lucents, our) in medians.items()}
+    rate = 1 / medians["late_ratio"][1]
+    figures["image_steps_per_s"] = rate
+    if device == "cuda":
+        figures["lucent_image_steps_per_s"] = 1 / medians["late_ratio_fp32"][0]
+        figures["hours_for_84_units"] = 84 * PASSES_PER_UNIT / rate / 3600
+    return figures
+
+
+class _Worker:
+    """A process that takes steps and says how long one took per image."""
+
+    def __init__(self, work: Callable[[Connection], None]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._here, there = context.Pipe()
+        self._process = context.Process(target=work, args=(there,), daemon=True)
+        self._process.start()
+
+    def seconds(self, job: tuple[str, str]) -> float:
+        self._here.send(job)
+        return float(self._here.recv())
+
+    def end(self) -> None:
+        self._here.send(None)
+        self._process.join()
+
+
+def _resnet50() -> tuple[LoadedModel, dict[str, UnitLayer]]:
+    section = ModelSection(source="timm:resnet50", layers=tuple(LAYERS.values()), input_size=224)
+    model = load_model(section, Path(), 1)
+    return model, {layer.name: layer for layer in describe_layers(model.module, LAYERS.values(), 224)}
+
+
+def _our_steps(jobs: Connection) -> None:
+    model, layers = _resnet50()
+    ascents: dict[tuple[str, str], Ascent] = {}
+    while (job := jobs.recv()) is not None:
+        name, precision = job
+        if job not in ascents:
+            targets = [Target(layers[name], channel, side) for channel in range(UNITS) for side in ("min", "max")]
+            visualiser = Visualiser(model, VisualisationSection(precision=precision))
+            ascents[job] = Ascent(visualiser, targets, range(len(targets)), images=1, alone=1)
+        weights = [0.0] * 2 * UNITS
+        ascents[job].step(weights)
+        begun = time.perf_counter()
+        for _ in range(2):
+            ascents[job].step(weights)
+        if model.device.type == "cuda":
+            torch.cuda.synchronize()
+        jobs.send((time.perf_counter() - begun) / 2 / len(weights))
+
+
+def _lucent_steps(jobs: Connection) -> None:
+    """As the published code renders: 256 px, the whole network, weights that ask for gradients."""
+    from crowd_imi.factory.visualize.plain import param, render_vis, transform, transforms
+
+    model, _ = _resnet50()
+    model.module.requires_grad_(True)
+
+    def render(name: str, steps: int) -> float:
+        begun = time.perf_counter()
+        render_vis(
+            model.module,
+            f"{name.replace('.', '_')}:0",
+            lambda: param.image(256, batch=1, fft=True, decorrelate=True),
+            transforms=[*transforms(224), transform.normalize()],
+            thresholds=(steps,),
+            preprocess=False,
+            progress=False,
+            show_image=False,
+        )
+        return time.perf_counter() - begun
+
+    while (job := jobs.recv()) is not None:
+        once = render(job[0], 1)
+        jobs.send((render(job[0], 5) - once) / 4)
+
+
+def diversity(rounds: int) -> float:
+    """Lucent's seconds over ours for the diversity term and its gradient: 9 images, 2,048 channels, 8 × 8 positions."""
+    from crowd_imi.factory.visualize.plain import objectives
+
+    features = torch.randn(9, 2048, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def ours(given: Tensor) -> Tensor:
+        return similarity(given.flatten(2)[None]).sum()
+
+    def lucents(given: Tensor) -> Tensor:
+        return -objectives.diversity("any")(lambda _: given)
+
+    def seconds(term: Callable[[Tensor], Tensor]) -> float:
+        leaf = features.clone().requires_grad_(True)
+        begun = time.perf_counter()
+        term(leaf).backward()
+        return time.perf_counter() - begun
+
+    seconds(ours)
+    pairs = [(seconds(lucents), seconds(ours)) for _ in range(rounds)]
+    return statistics.median(pair[0] for pair in pairs) / statistics.median(pair[1] for pair in pairs)
+
+
+class Demo:
+    """The demo's trained network, and some of its units with their activations on the demo's photographs."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.study: Study = begin_study(folder, 1, full_scale().toml)
+        trained(write_images(self.study.images, 1), self.study, 1, phases=PHASES)
+        section = self.study.file.models["trained"]
+        self.model = load_model(section, folder, 1)
+        layers = describe_layers(self.model.module, unit_layers(self.model.module, section.layers), self.model.input_size)
+        order = candidates("trained", section, layers, 1)
+        units = [next(order) for _ in range(count)]
+        columns = self._columns(Looker(self.model, layers, units))
+        by_name = {layer.name: layer for layer in layers}
+        self.targets: list[Target] = []
+        self.means: list[float] = []
+        """Over the photographs, one per target."""
+        for place, unit in enumerate(units):
+            column = columns[:, place]
+            for side, best in (("min", column.min()), ("max", column.max())):
+                self.targets.append(Target(by_name[unit.layer], unit.channel, side, float(np.ptp(column)), float(best)))
+                self.means.append(float(column.mean()))
+
+    def _columns(self, looker: Looker) -> NDArray[np.float32]:
+        paths = sorted(self.study.images.rglob("*.png"))
+        pixels = np.stack([read_image(path, 64) for path in paths])
+        return np.concatenate([looker.look(pixels[begin : begin + 64])[1] for begin in range(0, len(pixels), 64)])
+
+    def made(self, settings: VisualisationSection, **changed: object) -> list[Visualisations]:
+        """Visualisations of all targets, those of a layer together."""
+        visualiser = Visualiser(self.model, settings.model_copy(update=changed))
+        found: dict[int, Visualisations] = {}
+        for name in dict.fromkeys(target.layer.name for target in self.targets):
+            places = [place for place, target in enumerate(self.targets) if target.layer.name == name]
+            of_layer = visualise(visualiser, [self.targets[place] for place in places], places)
+            found |= dict(zip(places, of_layer, strict=True))
+        return [found[place] for place in range(len(self.targets))]
+
+
+def activation(demo: Demo) -> dict[str, float]:
+    """How far ours get of what lucent reaches in 100 steps."""
+    settings = VisualisationSection(size=64, steps=100, diversity=0.0)
+    lucents = demo.made(settings, engine="lucent")
+    figures = {}
+    for name, precision in (("activation_ratio", "float32"), ("activation_ratio_bf16", "bfloat16")):
+        ours = demo.made(settings, precision=precision)
+        ratios = [
+            (statistics.mean(our.activations) - mean) / (statistics.mean(their.activations) - mean)
+            for our, their, mean in zip(ours, lucents, demo.means, strict=True)
+        ]
+        figures[name] = statistics.mean(ratios)
+    return figures
+
+
+def procedure(demo: Demo) -> tuple[dict[str, float], list[dict[str, object]]]:
+    """The published search and the adaptive one, both scaled down alike."""
+    settings = VisualisationSection(size=64, steps=SCALED_STEPS)
+    shorter = replace(Visualiser(demo.model, settings), settings=settings.model_copy(update={"steps": ADAPTIVE_STEPS}))
+    sides = []
+    for name in dict.fromkeys(target.layer.name for target in demo.targets):
+        places = [place for place, target in enumerate(demo.targets) if target.layer.name == name]
+        targets = [demo.targets[place] for place in places]
+        theirs = published(Visualiser(demo.model, settings), targets, places, SCALED_PATIENCE, BISECTIONS)
+        ours = adaptive(shorter, targets, places)
+        for target, their, our in zip(targets, theirs, ours, strict=True):
+            sides.append(_compared(demo.model, target, their.images, our.images) | {"theirs": their.passes, "ours": our.passes})
+    figures = {
+        "procedure_ratio": sum(side["theirs"] for side in sides) / sum(side["ours"] for side in sides),
+        "adaptive_activation": statistics.mean(side["our_drive"] >= 0.98 * side["their_drive"] for side in sides),
+        "adaptive_diversity": statistics.mean(side["our_alike"] <= side["their_alike"] + 0.01 for side in sides),
+    }
+    return figures, sides
+
+
+def _compared(model: LoadedModel, target: Target, theirs: Tensor, ours: Tensor) -> dict[str, Any]:
+    """The mean drive of nine images, in the unit's range and from its weakest photograph, and how alike eight of them are."""
+    from crowd_imi.factory.visualize.ascent import look
+
+    told: dict[str, Any] = {"unit": target.name}
+    assert target.best is not None
+    for whose, images in (("their", theirs), ("our", ours)):
+        (seen,) = look(model, [target], images[None], alone=1)
+        told[f"{whose}_drive"] = 1 + target.sign * (statistics.mean(seen.activations) - target.best) / target.span
+        told[f"{whose}_alike"] = seen.alike
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Panels made anew after publishing, in the place of bad ones: by the recorded ranks, without what was vetoed."""
+
+import hashlib
+
+from crowd_imi.errors import FactoryError
+from crowd_imi.factory.crops import CropReader
+from crowd_imi.factory.images import study_images
+from crowd_imi.factory.judge import Judge
+from crowd_imi.factory.pack import PackWriter
+from crowd_imi.factory.panels import PanelMaker
+from crowd_imi.factory.record import Recorder, Recording
+from crowd_imi.factory.render import DEFAULTS, KEPT
+from crowd_imi.factory.running import alone
+from crowd_imi.factory.sample import draw_sample
+from crowd_imi.files import write_atomically
+from crowd_imi.pack import MadeAnew, Pack, UnitPanels, revision_path
+from crowd_imi.plan import Amendment, VoidedUnit
+from crowd_imi.progress import Track, silent
+from crowd_imi.records import Unit
+from crowd_imi.study import Study
+from crowd_imi.vetoes import load_vetoes
+
+
+def make_anew(study: Study, amendment: Amendment, track: Track = silent) -> Amendment:
+    """Make the panels of an amendment's units anew and keep them beside the pack, whose manifest stays as it was.
+
+    Each unit's images are drawn into its panels with another seed; what is in vetoes.toml is left out, and the next ranks
+    take its place. Visualisations stay. Run again, it comes to the same.
+
+    Args:
+        study: with its images and models, and the recordings or the time to record again.
+        amendment: names the units and their revisions.
+        track: shows progress.
+
+    Returns:
+        The amendment with the digest of what was written.
+
+    Raises:
+        FactoryError: images or models aren't what they were when the pack was rendered.
+        VisionError: a model can't be used.
+        PackError: there is no pack.
+    """
+    if not amendment.units:
+        return amendment
+    by_model: dict[str, list[VoidedUnit]] = {}
+    for one in amendment.units:
+        by_model.setdefault(Unit.from_key(one.unit).model, []).append(one)
+    writer, made = PackWriter(study.pack), dict[str, list[UnitPanels]]()
+    with alone(study.recordings / ".lock"):
+        for model, voided in by_model.items():
+            maker = _maker(study, model, writer, track)
+            for one in track(voided, f"making panels of {model} anew"):
+                unit = maker.anew(study.file.arm(one.arm), Unit.from_key(one.unit), one.revision)
+                made.setdefault(one.arm, []).append(unit)
+    arms = {arm: tuple(units) for arm, units in made.items()}
+    content = MadeAnew(arms=arms, sources=dict(sorted(writer.sources.items()))).model_dump_json(indent=1).encode() + b"\n"
+    write_atomically(revision_path(study.pack, amendment.name), content)
+    return amendment.model_copy(update={"panels_sha256": hashlib.sha256(content).hexdigest()})
+
+
+def _maker(study: Study, model: str, writer: PackWriter, track: Track) -> PanelMaker:
+    """Of the units that are in the pack, whatever was vetoed since."""
+    manifest = Pack(study.pack).manifest
+    recorder = Recorder(
+        folder=study.recordings,
+        crops=CropReader(study_images(study), study.file.panels.image_size, DEFAULTS.crop_cache, DEFAULTS.workers),
+        settings=study.file.recording,
+        seed=study.file.study.seed,
+        k=KEPT * study.file.panels.batches,
+    )
+    of_model = [arm for arm in manifest.arms if arm.model == model]
+    sampled = {entry.unit for arm in of_model for entry in arm.units if not entry.unit.null}
+
+    def in_pack(unit: Unit, _recording: Recording) -> str | None:
+        return None if unit in sampled else "it isn't in the pack"
+
+    wanted = max(max(arm.units, arm.null) for arm in study.file.arms if arm.model == model)
+    sample = draw_sample(study, model, recorder, in_pack, track, more=max(0, len(sampled) - wanted))
+    if sample.recording.image_set_sha256 != manifest.image_set_sha256:
+        raise FactoryError(f"{study.images}: images have changed since the pack was rendered; put them back to make panels anew")
+    maker = PanelMaker(study, sample, writer, Judge(study.file, model, load_vetoes(study)).looks(sample.recording))
+    visualised = {entry.unit for arm in of_model if arm.condition == "synthetic" for entry in arm.units}
+    maker.leave_out(unit for unit in sample.units if visualised and unit not in visualised)
+    return maker

@@ -1,0 +1,261 @@
+"""Methods of explanation: how a unit is explained to participants, by images of either side.
+
+A method that joins these needs a class with ``explain``, a value of ``records.Condition`` for arms to name it by, and a line in
+``PanelMaker._method``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crowd_imi.factory.exemplars import PanelRanks
+from crowd_imi.factory.pack import Kept, PackWriter, key_of
+from crowd_imi.pack import Visualised
+from crowd_imi.progress import Track, silent
+from crowd_imi.records import Exemplar, Record, Side, SidePair, Unit
+from crowd_imi.seeds import seed_for
+from crowd_imi.study import VisualisationSection
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from crowd_imi.factory.visualize import Target, Visualisations
+    from crowd_imi.vision.layers import UnitLayer
+    from crowd_imi.vision.models import LoadedModel
+
+References = SidePair[tuple[Exemplar, ...]]
+SIDES: tuple[Side, ...] = ("min", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is known of a unit that is to be explained."""
+
+    unit: Unit
+    """A null unit is explained as its unit, if by something other than photographs."""
+    column: NDArray[np.float32]
+    """Its recorded activations, shape (usable images,); a null unit's are permuted."""
+    ranks: tuple[PanelRanks, ...]
+    """The recorded exemplars of each batch of its panels."""
+    exemplar: Callable[[int], Exemplar]
+    """Stores the photograph of a rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Images of both sides of a unit, nine of each, the most extreme first."""
+
+    batches: tuple[References, ...]
+    """For each batch of panels; where it says so in ``name_source``, the pack's manifest tells where an image comes from."""
+    made: SidePair[Visualised] | None = None
+    """How they were made, if they were."""
+
+
+class Method(Protocol):
+    """One way to explain units of one model."""
+
+    def explain(self, asked: Sequence[Asked]) -> Iterator[Explanation]:
+        """Explain units, in their order.
+
+        Args:
+            asked: units, of any layers.
+        """
+
+
+class NaturalExemplars:
+    """Photographs: those that drove the unit most and least."""
+
+    def explain(self, asked: Sequence[Asked]) -> Iterator[Explanation]:
+        """Each batch has photographs of its own."""
+        for one in asked:
+            yield Explanation(
+                tuple(
+                    SidePair(
+                        min=tuple(one.exemplar(rank) for rank in panel.references.min),
+                        max=tuple(one.exemplar(rank) for rank in panel.references.max),
+                    )
+                    for panel in one.ranks
+                )
+            )
+
+
+class KeptVisualisations(Record):
+    """``pack/kept/visualisations/KEY.json``: one unit's visualisations, as they were finished."""
+
+    unit: Unit
+    references: References
+    made: SidePair[Visualised]
+
+
+class FeatureVisualisation:
+    """Images made from noise by gradient ascent; all batches share them, and a null unit shows its unit's.
+
+    Units of a layer are made together, in groups that follow from the study alone, so that a unit's images are the same whoever
+    makes them and after whatever interruption. Each unit is kept as soon as its group is finished.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 (what images depend on)
+        self,
+        model: "LoadedModel",
+        layers: "dict[str, UnitLayer]",
+        columns: dict[Unit, NDArray[np.float32]],
+        settings: VisualisationSection,
+        seed: int,
+        writer: PackWriter,
+    ) -> None:
+        """Begin.
+
+        Args:
+            model: whose units.
+            layers: of the units, by name.
+            columns: of all units that the study visualises, in its order, with their activations.
+            settings: how.
+            seed: the study's.
+            writer: of the pack.
+        """
+        self._model, self._layers, self._columns = model, layers, columns
+        self._settings, self._seed, self._writer = settings, seed, writer
+        self._kept = Kept(writer.folder, KEPT_KIND)
+        self._groups = {unit: group for group in _groups(tuple(columns), settings.at_once) for unit in group}
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """All that are visualised."""
+        return tuple(self._columns)
+
+    def explain(self, asked: Sequence[Asked]) -> Iterator[Explanation]:
+        """Every unit has one set of images a side."""
+        for one in asked:
+            kept = self.visualised(real(one.unit))
+            for side in SIDES:
+                for exemplar in kept.references.side(side):
+                    self._writer.name_source(exemplar.image, source(kept.unit, side))
+            yield Explanation((kept.references,) * len(one.ranks), kept.made)
+
+    def unbeaten(self, track: Track = silent) -> dict[Unit, str]:
+        """Units without a visualisation, or whose strongest one photographs surpass, with what is to be said of them."""
+        from crowd_imi.factory.visualize import Diverged
+
+        found: dict[Unit, str] = {}
+        for unit in track(tuple(self._columns), "visualising"):
+            try:
+                reason = short_of(self.visualised(unit))
+            except Diverged as error:
+                gone = next(
+                    one
+                    for one in self._groups[unit]
+                    if (one.layer, one.channel) == (error.target.layer.name, error.target.channel)
+                )
+                found[gone] = "its visualisation gives values that aren't finite"
+            else:
+                found |= {} if reason is None else {unit: reason}
+        return found
+
+    def visualised(self, unit: Unit) -> KeptVisualisations:
+        """A unit's visualisations, made with its whole group unless they are there already.
+
+        Raises:
+            Diverged: one isn't made of numbers any more.
+        """
+        group = self._groups[unit]
+        kept = self._find(unit, group)
+        if kept is None:
+            for made in self._make(group):
+                self._kept.put(self._key(made.unit, group), made)
+            kept = self._find(unit, group)
+            assert kept is not None
+        return kept
+
+    def _find(self, unit: Unit, group: tuple[Unit, ...]) -> KeptVisualisations | None:
+        kept = self._kept.get(self._key(unit, group), KeptVisualisations)
+        if kept is None or not all(self._writer.holds(e.image) for side in SIDES for e in kept.references.side(side)):
+            return None
+        return kept
+
+    def _make(self, group: tuple[Unit, ...]) -> list[KeptVisualisations]:
+        from crowd_imi.factory.visualize import Visualiser, visualise
+
+        wanted = [(unit, side) for unit in group for side in SIDES]
+        targets = [self._target(unit, side) for unit, side in wanted]
+        seeds = [seed_for(self._seed, "visualisation", unit.key, side) for unit, side in wanted]
+        made = visualise(Visualiser(self._model, self._settings), targets, seeds)
+        stored = [self._stored(*each) for each in zip(wanted, targets, made, seeds, strict=True)]
+        return [
+            KeptVisualisations(unit=unit, references=SidePair(min=low[0], max=high[0]), made=SidePair(min=low[1], max=high[1]))
+            for unit, low, high in zip(group, stored[::2], stored[1::2], strict=True)
+        ]
+
+    def _target(self, unit: Unit, side: Side) -> "Target":
+        from crowd_imi.factory.visualize import Target
+
+        column = self._columns[unit]
+        best = float(column.min() if side == "min" else column.max())
+        return Target(self._layers[unit.layer], unit.channel, side, float(np.ptp(column)), best)
+
+    def _stored(
+        self, wanted: tuple[Unit, Side], target: "Target", made: "Visualisations", seed: int
+    ) -> tuple[tuple[Exemplar, ...], Visualised]:
+        images = tuple(
+            Exemplar(image=self._writer.store(pixels, source(*wanted)), activation=activation)
+            for pixels, activation in zip(made.pixels, made.activations, strict=True)
+        )
+        told = Visualised(
+            engine=self._settings.engine,
+            procedure=self._settings.procedure,
+            seed=seed,
+            steps=made.steps,
+            passes=made.passes,
+            diversity=made.weight,
+            alike=made.alike,
+            best_natural=target.best,
+            beats_natural=target.reaches(made.activations[0]),
+        )
+        return images, told
+
+    def _key(self, unit: Unit, group: tuple[Unit, ...]) -> str:
+        model, readout = self._model, self._layers[unit.layer].readout
+        return key_of(
+            {
+                "weights": model.weights_sha256,
+                "model": [model.source, model.input_size, model.mean, model.std],
+                "unit": unit.key,
+                "group": [[one.key, float(self._columns[one].min()), float(self._columns[one].max())] for one in group],
+                "readout": None if readout is None else readout.sha256,
+                "settings": self._settings.model_dump(exclude={"unbeaten"}),
+                "seed": self._seed,
+                "versions": [version("torch"), version("torch-lucent"), version("crowd-imi")],
+            }
+        )
+
+
+KEPT_KIND = "visualisations"
+
+
+def _groups(units: Sequence[Unit], at_once: int) -> Iterator[tuple[Unit, ...]]:
+    """Units of one layer that are visualised together."""
+    for layer in dict.fromkeys(unit.layer for unit in units):
+        of_layer = [unit for unit in units if unit.layer == layer]
+        for begin in range(0, len(of_layer), at_once):
+            yield tuple(of_layer[begin : begin + at_once])
+
+
+def short_of(kept: KeptVisualisations) -> str | None:
+    """What is to be said of a unit whose strongest visualisation doesn't reach the best photograph; None where both sides do."""
+    for side in SIDES:
+        made = kept.made.side(side)
+        if not made.beats_natural:
+            reached = kept.references.side(side)[0].activation
+            return f"its {side} visualisations reach {reached:.4g} at most, and a photograph {made.best_natural:.4g}"
+    return None
+
+
+def real(unit: Unit) -> Unit:
+    """The unit that a null unit was made of; any other unit is its own."""
+    return unit.model_copy(update={"null": False})
+
+
+def source(unit: Unit, side: Side) -> str:
+    """What the manifest says of a visualisation's image."""
+    return f"visualisation of {unit.key}, {side}"

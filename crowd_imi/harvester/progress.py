@@ -1,0 +1,81 @@
+"""How far each unit is, who left in which arm, and what the next harvest will do."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from sqlalchemy.orm import Session
+
+from crowd_imi.harvester.records import ArmAttrition, UnitStatus
+from crowd_imi.lifecycle import Action, Payment, VisitState, action_for
+from crowd_imi.stock import Stock
+from crowd_imi.store.submissions import TaskStanding, arms_of_tasks, main_trials
+from crowd_imi.store.tables import Verdict, Visit
+
+_SHOWN = 6
+"""Names in a sentence; the others are counted."""
+
+
+def unit_statuses(
+    session: Session, stock: Stock, visits: Sequence[Visit], judged: Sequence[tuple[str, Verdict]]
+) -> tuple[UnitStatus, ...]:
+    """Every unit that some task asks about: the same task asks about a unit once."""
+    where = {
+        task.task: name
+        for name, tasks in (("valid", stock.valid), ("under_way", stock.pending), ("open", stock.open), ("short", stock.short))
+        for task in tasks
+    }
+    task_of = {visit.id: visit.task_id for visit in visits}
+    excluded = Counter(task_of[v.visit_id] for _, v in judged if not v.valid and not v.surplus and v.visit_id in task_of)
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for task, arm, unit in main_trials(session):
+        if task in where:
+            counts[arm, unit].update({"wanted": 1, where[task]: 1, "excluded": excluded[task]})
+    names = [name for name in UnitStatus.model_fields if name not in ("arm", "unit")]
+    return tuple(
+        UnitStatus(arm=arm, unit=unit, **{name: count[name] for name in names}) for (arm, unit), count in sorted(counts.items())
+    )
+
+
+def attrition(session: Session, visits: Sequence[Visit]) -> tuple[ArmAttrition, ...]:
+    """Who came and who left, by arm."""
+    arms = arms_of_tasks(session)
+    counts: dict[str, Counter[str]] = {arm: Counter() for arm in sorted(set(arms.values()))}
+    for visit in visits:
+        counts[arms[visit.task_id]]["came"] += 1
+        counts[arms[visit.task_id]][_how_it_ended(visit)] += 1
+    names = [name for name in ArmAttrition.model_fields if name != "arm"]
+    return tuple(ArmAttrition(arm=arm, **{name: count[name] for name in names}) for arm, count in counts.items())
+
+
+def _how_it_ended(visit: Visit) -> str:
+    judged = visit.state in {VisitState.VALID, VisitState.EXCLUDED}
+    if visit.state == VisitState.FAILED_PRACTICE or (judged and visit.practised_at is None):
+        return "failed_practice"
+    return "finished" if judged or visit.state == VisitState.SUBMITTED else visit.state
+
+
+def next_steps(stock: Stock, visits: Sequence[Visit], there: Mapping[str, str | None], free: int) -> Iterator[str]:
+    """What the next harvest will do, and what it waits for, a sentence each."""
+    judging = sum(visit.state in {VisitState.SUBMITTED, VisitState.FAILED_PRACTICE} for visit in visits)
+    paying = sum(visit.payment == Payment.UNPAID and action_for(visit.state, there[visit.id]) is Action.PAY for visit in visits)
+    if judging or paying:
+        yield f"the next harvest judges {judging} and pays {paying}"
+    under_way = sum(task.holder not in (VisitState.SUBMITTED, None) for task in stock.pending)
+    missing = len(stock.open) - free
+    if missing > 0:
+        yield f"the next harvest offers {missing} more {'place' if missing == 1 else 'places'}"
+    if under_way or (stock.open and free):
+        yield f"waiting for {min(free, len(stock.open))} to come, and for {under_way} at it"
+    if stock.unaffordable:
+        which = _named(stock.unaffordable)
+        yield f"{len(stock.unaffordable)} tasks get nobody below the cap: raise pay.cap in study.toml ({which})"
+    if stock.exhausted:
+        yield f"{len(stock.exhausted)} tasks have no attempt left and stay short ({_named(stock.exhausted)})"
+    if stock.complete:
+        yield "nothing more: every task has its valid response" if not stock.short else "nothing more: the rest is short"
+
+
+def _named(tasks: Sequence[TaskStanding]) -> str:
+    names = [f"{task.arm}/{task.number}" for task in tasks]
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,133 @@
+"""Where every task stands, and what the money still allows: for harvests, ``status`` and the dashboard alike."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from crowd_imi.allocation import ATTEMPTS
+from crowd_imi.lifecycle import PAYABLE, VisitState
+from crowd_imi.records import Money, Record
+from crowd_imi.store import Store
+from crowd_imi.store.money import bonus_spending
+from crowd_imi.store.postings import MAIN, postings
+from crowd_imi.store.submissions import TaskStanding, count_payable, task_standings
+from crowd_imi.store.tables import Verdict
+from crowd_imi.study import Study
+
+
+class ArmStatus(Record):
+    """Where an arm's tasks are: every one is in exactly one of valid, submitted, under_way, open and short."""
+
+    arm: str
+    tasks: int
+    valid: int
+    submitted: int
+    """Waiting for a verdict."""
+    under_way: int
+    open: int
+    short: int
+    """No attempt or no money left."""
+    excluded: int
+    """Submissions, not tasks; their tasks were offered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """Every task, in exactly one of the lists."""
+
+    valid: tuple[TaskStanding, ...]
+    pending: tuple[TaskStanding, ...]
+    """Somebody is at it, or it waits for a verdict."""
+    open: tuple[TaskStanding, ...]
+    """Nobody's, and there is money for it."""
+    unaffordable: tuple[TaskStanding, ...]
+    """Nobody's, with attempts left, but the cap allows no more visits."""
+    exhausted: tuple[TaskStanding, ...]
+    """No attempt left."""
+    payable: int
+    """Visits that are paid or may have to be."""
+    unpaid: int
+    """Those of them that aren't paid yet."""
+    elsewhere: int = 0
+    """Open tasks of the study's other posting, the pilot or the study itself: promised just as much."""
+
+    @property
+    def short(self) -> tuple[TaskStanding, ...]:
+        return self.unaffordable + self.exhausted
+
+    @property
+    def complete(self) -> bool:
+        return not self.open and not self.pending
+
+
+def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised for)
+    study: Study, store: Store, price: Money, label: str = MAIN, *, beside: int = 0, each_beside: int = 0
+) -> Stock:
+    """Count tasks and visits as they are now.
+
+    Args:
+        study: for the cap and the attempts.
+        store: the run's.
+        price: what one paid submission costs, fees included.
+        label: main or pilot: whose tasks. Money is one for both, and the pilot, which is small, has it first.
+        beside: minor units promised beside rewards, and not spent yet.
+        each_beside: what one more submission may cost beside its price.
+    """
+    pay, tasks = study.file.pay, study.file.tasks
+    with store.read() as session:
+        every = task_standings(session, ATTEMPTS)
+        offered = {posting.label for posting in postings(session) if posting.platform_id and posting.state != "stopped"}
+        payable = count_payable(session, PAYABLE)
+        left = pay.cap - bonus_spending(session) - beside
+        unpaid = count_payable(session, PAYABLE, unpaid_only=True)
+    standings = [task for task in every if task.label == label]
+    nobodys = [task for task in standings if task.holder is None]
+    free = [task for task in nobodys if task.attempts < tasks.max_attempts]
+    elsewhere = sum(
+        task.label != label and task.label in offered and task.holder is None and task.attempts < tasks.max_attempts
+        for task in every
+    )
+    each = price.amount + each_beside
+    affordable = max(0, (left - payable * price.amount) // each) if each else len(every)
+    if label == MAIN:
+        affordable = max(0, affordable - elsewhere)
+    else:
+        elsewhere = min(elsewhere, max(0, affordable - len(free)))
+    return Stock(
+        valid=tuple(task for task in standings if task.holder == VisitState.VALID),
+        pending=tuple(task for task in standings if task.holder not in (None, VisitState.VALID)),
+        open=tuple(free[:affordable]),
+        unaffordable=tuple(free[affordable:]),
+        exhausted=tuple(task for task in nobodys if task.attempts >= tasks.max_attempts),
+        payable=payable,
+        unpaid=unpaid,
+        elsewhere=elsewhere,
+    )
+
+
+def arm_status(arm: str, stock: Stock, judged: Sequence[tuple[str, Verdict]]) -> ArmStatus:
+    """Count one arm's tasks; ``judged`` is every verdict with its arm."""
+    submitted = sum(task.arm == arm and task.holder == VisitState.SUBMITTED for task in stock.pending)
+    pending = sum(task.arm == arm for task in stock.pending)
+    lists = {name: sum(task.arm == arm for task in getattr(stock, name)) for name in ("valid", "open", "short")}
+    return ArmStatus(
+        arm=arm,
+        tasks=sum(lists.values()) + pending,
+        submitted=submitted,
+        under_way=pending - submitted,
+        excluded=sum(of == arm and not verdict.valid and not verdict.surplus for of, verdict in judged),
+        **lists,
+    )
+
+
+def together(name: str, arms: Iterable[ArmStatus]) -> ArmStatus:
+    """Several arms' counts added up."""
+    every = list(arms)
+    counts = [field for field in ArmStatus.model_fields if field != "arm"]
+    return ArmStatus(arm=name, **{field: sum(getattr(arm, field) for arm in every) for field in counts})
+
+
+def excluded_by(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """Criterion → submissions that failed it, the most frequent first; one submission may fail several."""
+    failed = Counter(criterion for verdict in verdicts for criterion, check in verdict.checks.items() if check["passed"] is False)
+    return dict(failed.most_common())

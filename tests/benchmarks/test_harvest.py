@@ -1,0 +1,65 @@
+"""The simulated fortnight in small on both stand-ins, with real processes that are killed; the paper's scale in `make soak`."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import harvest
+from benchmarks.fortnight import MINUTE, START, Name, Size
+from benchmarks.published_harvest import compare
+
+SMALL = Size(arms=2, tasks_per_arm=2, round_minutes=480, days=7, kills=0.5)
+PAPER = Size(tasks_per_arm=63, kills=0.5)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory):
+    return harvest.fortnights(tmp_path_factory.mktemp("fortnight"), SMALL)
+
+
+@pytest.mark.parametrize("figure", ["short_tasks", "unpaid", "paid_twice", "over_cap"])
+def test_nothing_is_lost_and_nothing_is_paid_twice(told, figure: str):
+    assert told["figures"][figure] == 0
+
+
+def test_every_goal_has_its_figure(told):
+    assert set(harvest.GOALS) <= set(told["figures"])
+    assert told["figures"]["killed"] > 0 and told["figures"]["came"] >= SMALL.tasks * 2
+
+
+def test_the_table_names_every_fault(told):
+    text = harvest.table(told)
+    assert all(f"| {name} |" in text for name in harvest.FAULTS.values())
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("platform", harvest.PLATFORMS)
+def test_the_papers_scale_through_fifty_kills_on_each_platform(tmp_path: Path, platform: Name):
+    told = harvest.fortnights(tmp_path, PAPER, [platform])
+    assert told["met"], told["figures"]
+    assert told["figures"]["killed"] >= 50
+
+
+def minutes(*answers: tuple[int, bool]) -> list[tuple[int, bool]]:
+    """Responses at minutes after the start."""
+    return [(START + minute * MINUTE, good) for minute, good in answers]
+
+
+def test_the_published_loop_pays_its_last_attempt_and_does_not_read_it():
+    # The third response is the last one allowed and the first that passes.
+    losses = compare({1: minutes((10, False), (70, False), (130, True))}, Size(round_minutes=60))
+    assert (losses["last_attempt"].paid_not_read, losses["last_attempt"].short_tasks) == (1, 1)
+    assert (losses["ours"].paid_not_read, losses["ours"].short_tasks) == (0, 0)
+    # Found by the next of the hourly rounds, 50 minutes later each.
+    assert losses["ours"].hours_until_read == pytest.approx(50 / 60)
+
+
+def test_a_process_that_forgets_loses_what_it_read():
+    losses = compare({task: minutes((10, True)) for task in range(5)} | {9: minutes((60 * 24 * 5, True))}, Size(round_minutes=60))
+    assert losses["memory"].posted_again == 5 and losses["memory"].paid_not_read >= 5
+
+
+def test_failing_calls_make_those_behind_wait():
+    many = {task: minutes((10 + task, True)) for task in range(300)}
+    losses = compare(many, Size(round_minutes=60))
+    assert losses["failing_call"].hours_until_read > 2 * losses["ours"].hours_until_read

@@ -1,0 +1,60 @@
+"""The benchmark of the pages in small: what its generator measures, and that every goal has its figure."""
+
+import asyncio
+import math
+import threading
+from random import Random
+
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
+
+from benchmarks import pages
+from benchmarks.load import Crowd, quantile
+
+TINY = {"windows": 1, "window_s": 1.0, "warm_up_s": 0.3, "floor_from": 10.0, "floor_to": 10.0, "floor_s": 1.0, "limit_ms": 1e9}
+
+
+def test_a_quantile_is_the_smallest_value_that_so_many_dont_exceed():
+    values = [float(number) for number in range(1, 101)]
+    assert (quantile(values, 0.99), quantile(values, 0.5), quantile([7.0], 0.99)) == (99.0, 50.0, 7.0)
+    assert quantile([], 0.5) == math.inf
+
+
+def test_waiting_for_a_slow_server_counts():
+    # One participant, ten answers a second, each of which takes the server 0.3 s: those that queue up wait longer and longer.
+    gate = threading.Event()
+
+    @Request.application
+    def slow(request: Request) -> Response:
+        gate.wait(0.3)
+        return Response("{}")
+
+    server = make_server("127.0.0.1", 0, slow, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        crowd = Crowd({"port": server.port, "bare_port": server.port, "tokens": ["t"], "trials": 45}, bare=False)
+        window = asyncio.run(crowd.window(10.0, 1.0, Random(3)))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert window.errors == 0 and len(window.took) >= 5
+    # A closed loop would have measured 0.3 s for each.
+    assert min(window.took) >= 0.3 and max(window.took) > 0.9
+
+
+def test_every_goal_has_its_figure_and_nothing_is_lost():
+    told = pages.measure(6, None, {"rate": 10.0, **TINY})
+    figures = told["figures"]
+    assert set(pages.GOALS) <= set(figures)
+    assert (figures["participants"], figures["errors"], figures["lost"], figures["doubled"]) == (6, 0, 0, 0)
+    assert figures["sprites_per_s"] > 0 and figures["answers_per_s"] > 0
+    assert "lost" in pages.table({"figures": figures, "goals": pages.GOALS, "sqlite": figures})
+
+
+def test_answers_that_went_missing_are_counted(monkeypatch):
+    monkeypatch.setattr(pages, "stored", lambda urls, study, tokens: ([0] * len(tokens), 3))
+    figures = pages.measure(3, None, {"rate": 10.0, **TINY})["figures"]
+    assert figures["lost"] > 0
+    assert figures["doubled"] == 3

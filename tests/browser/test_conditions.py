@@ -1,0 +1,77 @@
+"""A visit in the synthetic condition and in another language, on a screen with two device pixels to a CSS pixel."""
+
+from pathlib import Path
+
+from playwright.sync_api import Browser
+
+from tests import axe
+from tests.browser.conftest import TOML, open_window, serve_site
+from tests.browser.person import answer, go_on, right_row
+from tests.pages.test_texts import translated, write_texts
+from tests.tiny import write_study
+
+SYNTHETIC = (
+    TOML.replace('condition = "natural"', 'condition = "synthetic"')
+    .replace("trials = 4\ncatch = 2", "trials = 2\ncatch = 1")
+    .replace("responses = 12", "responses = 2")
+    .replace("[pages]", '[pages]\nlanguage = "eo"')
+)
+
+UNTRANSLATED = """() => {
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const found = [];
+    while (walker.nextNode()) {
+        const { parentElement, textContent } = walker.currentNode;
+        const block = parentElement.closest('h1, h2, p, button, span, [role=status]') ?? parentElement;
+        const shown = parentElement.checkVisibility() && /[a-z]{2}/i.test(textContent);
+        if (shown && !block.textContent.includes('¤')) found.push(textContent.trim());
+    }
+    return found;
+}"""
+"""Words that are shown and don't come from the file of texts."""
+
+
+def test_every_word_of_a_synthetic_visit_comes_from_the_languages_file(browser: Browser, tmp_path: Path):
+    study = write_study(tmp_path / "study", SYNTHETIC)
+    write_texts(study, translated(), "eo")
+    context = browser.new_context(viewport={"width": 1920, "height": 1080}, device_scale_factor=2)
+    with serve_site(study) as site:
+        window = open_window(context)
+        page = window.page
+
+        def look(heading: str) -> None:
+            page.get_by_role("heading", name=f"¤{heading}").wait_for()
+            assert page.evaluate(UNTRANSLATED) == [], heading
+            assert axe.violations(page) == [], heading
+
+        with page.expect_response("**/api/visit") as reply:
+            page.goto(site.take_place("ludoviko"))
+        told = reply.value.json()
+        assert told["condition"] == "synthetic"
+        look("A tiny study")
+        page.get_by_role("button", name="¤I agree").click()
+        look("Before you begin")
+        page.get_by_role("button", name="¤My eyesight").click()
+        for number in range(1, 10):  # one page more than in the natural condition
+            page.get_by_text(f"{number}/9").wait_for()
+            assert page.evaluate(UNTRANSLATED) == [], number
+            if number == 5:
+                look("The examples are made by a computer")
+                page.locator(".picture canvas").first.wait_for()
+            page.locator("#jspsych-instructions-next").click()
+        look("Ready?")
+        page.get_by_role("button", name="¤Start").click()
+        for trial in [*told["practice"]["trials"], None, *told["main"]]:
+            if trial is None:
+                look("Well done")
+                page.get_by_role("button", name="¤Continue").click()
+                continue
+            answer(page, right_row(site, trial), 1)
+            page.locator(".continue:enabled").wait_for()
+            assert page.evaluate(UNTRANSLATED) == []
+            go_on(page)
+        look("All questions answered")
+        page.locator("input[type=submit]").click()
+        look("Thank you, everything is saved!")
+    context.close()
+    assert window.complaints == []

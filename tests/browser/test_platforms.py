@@ -1,0 +1,119 @@
+"""A whole visit through each platform's stand-in: in MTurk's frame on another site, and between Prolific's pages."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from crowd_imi.design.plan import make_plan
+from crowd_imi.plan import load_plan
+from crowd_imi.platforms.opening import Choice
+from crowd_imi.platforms.standins.prolific.desk import Account
+from crowd_imi.publisher.launch import create_store, launch, note_platform, offer_of
+from crowd_imi.store import Store, StoreKind
+from crowd_imi.study import Study
+from tests import axe
+from tests.browser.conftest import TOML, Site, short_practice
+from tests.browser.person import button, take_part
+from tests.cli.test_publish_prolific import pages
+from tests.contract.mturk import mturk
+from tests.contract.prolific import TOKEN, ProlificRig, served
+from tests.tiny import write_pack, write_study
+
+SHORT = TOML.replace("trials = 4\ncatch = 2", "trials = 2\ncatch = 1").replace("responses = 12", "responses = 2")
+"""Four tasks of three trials."""
+
+COOKIE = "document.cookie = 'kept=yes; SameSite=None; Secure'; document.cookie"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    study = write_study(tmp_path / "study", SHORT)
+    write_pack(study)
+    make_plan(study, practice=short_practice(tmp_path / "practice"))
+    return study
+
+
+def posted(study: Study, platform: Any, choice: Choice) -> tuple[Store, Any]:
+    """The study's store, which knows its platform, and its plan."""
+    plan = load_plan(study.plan)
+    store = create_store(study, plan, study.folder, StoreKind.STUDY)
+    note_platform(store, choice, offer_of(study, len(plan.tasks), platform))
+    return store, plan
+
+
+def complaints_of(page: Page) -> list[str]:
+    found: list[str] = []
+    page.on("console", lambda line: found.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: found.append(str(error)))
+    return found
+
+
+def test_a_worker_takes_part_in_mturks_frame_where_no_cookie_is_kept(browser: Browser, study: Study, tmp_path: Path):
+    with mturk(tmp_path / "mturk") as rig:
+        choice = Choice(name="mturk", endpoint_url=rig.standin.url)
+        store, plan = posted(study, rig.platform, choice)
+        with pages(study) as here:
+            # Another site than the stand-in's 127.0.0.1, as the pages are another than MTurk's.
+            address = here.replace("127.0.0.1", "localhost")
+            posting = launch(study, store, rig.platform, choice.model_copy(update={"pages_url": address}))
+            context = browser.new_context(viewport={"width": 1100, "height": 1000})
+            page = context.new_page()
+            complaints = complaints_of(page)
+
+            page.goto(f"{rig.standin.url}/mturk/preview?groupId={posting.platform_id}")
+            frame = page.frame_locator("iframe")
+            expect(frame.get_by_role("heading", name="This is a preview")).to_be_visible()
+            assert axe.violations(inner(page, address)) == []
+            page.get_by_label("Worker").fill("anna")
+            with page.expect_response("**/api/visit") as reply:
+                button(page, "Accept")
+            assert inner(page, address).evaluate(COOKIE) == ""
+            take_part(frame, Site(study, plan, store, None, "", address, ""), reply.value.json())  # type: ignore[arg-type]
+            frame.locator("#complete").click()
+            expect(frame.get_by_text("The HIT was submitted")).to_be_visible()
+            # The same cookie is kept where the pages are the site that is visited.
+            page.goto(f"{address}/visit")
+            assert "kept=yes" in page.evaluate(COOKIE)
+            context.close()
+        # A preview is refused with a 403 and a page without a visit with a 401, which the browser's console names; and jsPsych
+        # asks for the focus in its text field, which another site's frame isn't given.
+        expected = ("403", "401", "Blocked autofocusing")
+        assert [complaint for complaint in complaints if not any(part in complaint for part in expected)] == []
+        (submission,) = rig.platform.submissions(posting.platform_id)
+        assert submission.status == "awaiting_review"
+        store.close()
+
+
+def inner(page: Page, address: str) -> Any:
+    return next(frame for frame in page.frames if frame.url.startswith(address))
+
+
+def test_somebody_comes_from_prolific_and_goes_back_with_the_code(
+    browser: Browser, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PROLIFIC_API_TOKEN", TOKEN)
+    account = Account(tokens=(TOKEN,), settle_seconds=0, fee=0.333, vat=0.0)
+    with served(tmp_path / "standin", account) as url:
+        rig = ProlificRig(url)
+        choice = Choice(name="prolific", endpoint_url=url)
+        store, plan = posted(study, rig.platform, choice)
+        with pages(study) as address:
+            launch(study, store, rig.again(), choice.model_copy(update={"pages_url": address}))
+            context = browser.new_context(viewport={"width": 1920, "height": 1080})
+            page = context.new_page()
+            complaints = complaints_of(page)
+            page.goto(url)
+            page.get_by_label("Your name here").fill("berta")
+            with page.expect_response("**/api/visit") as reply:
+                button(page, "Take part")
+            take_part(page, Site(study, plan, store, None, "", address, ""), reply.value.json())  # type: ignore[arg-type]
+            page.locator("#complete").click()
+            page.get_by_role("heading", name="Thank you for taking part").wait_for()
+            page.get_by_text("Your submission is now AWAITING REVIEW").wait_for()
+            assert page.url.startswith(f"{url}/submissions/complete?cc=")
+            context.close()
+        assert complaints == []
+        rig.close()
+        store.close()

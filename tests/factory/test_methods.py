@@ -1,0 +1,141 @@
+"""Feature visualisation as a method of explanation: groups, what is kept, what becomes of units that photographs beat."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crowd_imi.factory import methods
+from crowd_imi.factory.gallery import write_gallery
+from crowd_imi.factory.methods import FeatureVisualisation, _groups
+from crowd_imi.factory.pack import PackWriter
+from crowd_imi.factory.render import render
+from crowd_imi.pack import Pack
+from crowd_imi.records import Unit
+from crowd_imi.study import VisualisationSection
+from crowd_imi.vision.layers import describe_layers
+from crowd_imi.vision.models import load_model
+from tests.factory.conftest import STUDY_TOML
+from tests.tiny import write_study
+
+SYNTHETIC = "net-synthetic-easy"
+
+
+def units(*of_layers):
+    return tuple(Unit(model="net", layer=layer, channel=channel) for layer, channel in of_layers)
+
+
+def test_groups_are_of_one_layer_and_of_at_most_so_many_units():
+    asked = units(("a", 1), ("b", 1), ("a", 2), ("a", 3), ("b", 2))
+    grouped = [[(unit.layer, unit.channel) for unit in group] for group in _groups(asked, 2)]
+    assert grouped == [[("a", 1), ("a", 2)], [("a", 3)], [("b", 1), ("b", 2)]]
+
+
+@pytest.fixture(scope="module")
+def made(rendered):
+    """Makes the method anew, as each process does."""
+    section = rendered.file.models["net"]
+    model = load_model(section, rendered.folder, 3)
+    layers = {layer.name: layer for layer in describe_layers(model.module, ["layer1.0.conv1"], 32)}
+    columns = {unit: np.linspace(-0.1, 0.1, 50, dtype=np.float32) for unit in units(("layer1.0.conv1", 1), ("layer1.0.conv1", 2))}
+
+    def make(folder, **settings):
+        section = VisualisationSection(size=32, steps=2, diversity=1.0, **settings)
+        return FeatureVisualisation(model, layers, columns, section, 3, PackWriter(folder))
+
+    return make, list(columns)
+
+
+def test_whichever_unit_is_asked_for_first_a_group_comes_out_the_same(made, tmp_path):
+    make, (first, second) = made
+    forwards, backwards = make(tmp_path / "a"), make(tmp_path / "b")
+    one, two = forwards.visualised(first), forwards.visualised(second)
+    assert backwards.visualised(second) == two and backwards.visualised(first) == one
+
+
+def test_a_unit_whose_group_was_finished_is_not_made_again(made, tmp_path, monkeypatch):
+    make, (first, second) = made
+    before = make(tmp_path).visualised(first)
+
+    def fail(*_):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(FeatureVisualisation, "_make", fail)
+    again = make(tmp_path)
+    assert again.visualised(first) == before and again.visualised(second).unit == second
+
+
+def test_it_is_told_how_images_were_made(made, tmp_path):
+    make, (first, _) = made
+    told = make(tmp_path).visualised(first).made
+    assert told.max.steps == 2 and told.max.passes == 18 and told.max.diversity == 1.0 and told.max.engine == "batched"
+    assert told.min.seed != told.max.seed
+    assert told.max.best_natural == pytest.approx(0.1) and told.min.best_natural == pytest.approx(-0.1)
+    assert 0 <= told.max.alike <= 1
+
+
+def test_the_pack_tells_how_its_visualisations_were_made(rendered):
+    real, _, null = Pack(rendered.pack).manifest.arm(SYNTHETIC).units
+    assert real.visualised is not None and real.visualised.max.steps == 2
+    assert null.visualised == real.visualised
+    assert all(entry.visualised is None for entry in Pack(rendered.pack).manifest.arm("net-natural-easy").units)
+
+
+def with_policy(rendered, folder, policy):
+    """A study like the rendered one, whose recordings are there already."""
+    study = write_study(folder, STUDY_TOML.replace("steps = 2\n", f'steps = 2\nunbeaten = "{policy}"\n'))
+    shutil.copytree(rendered.images, study.images, copy_function=shutil.copy2)
+    return study
+
+
+@pytest.fixture
+def surpassed(rendered, monkeypatch):
+    """The first unit of the synthetic arm: its visualisations count as weaker than a photograph, all others' as stronger."""
+    unit = Pack(rendered.pack).manifest.arm(SYNTHETIC).units[0].unit
+    monkeypatch.setattr(methods, "short_of", lambda kept: "too weak" if kept.unit == unit else None)
+    return unit
+
+
+def shown(manifest, arm):
+    return [entry.unit for entry in manifest.arm(arm).units if not entry.unit.null]
+
+
+@pytest.mark.parametrize("policy", ["keep", "leave_out", "replace"])
+def test_a_surpassed_unit_is_handled_as_the_study_says(rendered, surpassed, policy, tmp_path):
+    before = Pack(rendered.pack).manifest
+    manifest = render(with_policy(rendered, tmp_path, policy))
+    natural, synthetic = (shown(manifest, arm) for arm in ("net-natural-easy", SYNTHETIC))
+    assert len(synthetic) == 2 and len(natural) == 6
+    assert (surpassed in synthetic) == (policy == "keep")
+    assert (surpassed in natural) == (policy != "replace")
+    if policy == "keep":
+        assert manifest.arm(SYNTHETIC) == before.arm(SYNTHETIC)
+    if policy == "leave_out":
+        assert natural == shown(before, "net-natural-easy")
+        assert manifest.replacements[-1].unit == surpassed.key
+        assert manifest.replacements[-1].reason == "left out of synthetic arms: too weak"
+        assert manifest.replacements[-1].replaced_by in {unit.key for unit in synthetic}
+    if policy == "replace":
+        assert ("too weak", surpassed.key) in {(one.reason, one.unit) for one in manifest.replacements}
+
+
+def test_a_visualisation_that_photographs_surpass_says_by_how_much(made, tmp_path):
+    make, (first, _) = made
+    kept = make(tmp_path).visualised(first)
+    strong = kept.made.max.model_copy(update={"beats_natural": True})
+    weak = strong.model_copy(update={"beats_natural": False, "best_natural": 7.0})
+    both = kept.made.model_copy(update={"min": strong, "max": strong})
+    assert methods.short_of(kept.model_copy(update={"made": both})) is None
+    one = kept.model_copy(update={"made": both.model_copy(update={"max": weak})})
+    assert methods.short_of(one).startswith("its max visualisations reach ") and "a photograph 7" in methods.short_of(one)
+
+
+def test_the_gallery_shows_units_while_others_are_being_made(rendered, made, tmp_path):
+    make, (first, _) = made
+    study = replace(rendered, folder=tmp_path)
+    assert not study.pack.exists()
+    kept = make(study.pack).visualised(first)
+    page = write_gallery(study).read_text()
+    assert "being made" in page and "layer1.0.conv1, channel 1" in page and "2 units are finished" in page
+    assert all(exemplar.image in page for exemplar in (*kept.references.min, *kept.references.max))

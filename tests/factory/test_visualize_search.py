@@ -1,0 +1,111 @@
+"""The published search and the adaptive one: which weights they try, when they stop, what they keep."""
+
+import pytest
+import torch
+
+from crowd_imi.factory.visualize import Target, Visualiser
+from crowd_imi.factory.visualize.ascent import Looks
+from crowd_imi.factory.visualize.search import FIRST_WEIGHT, Climbed, Patience, _Control, _Watch, _weights, adaptive, published
+from crowd_imi.study import ModelSection, VisualisationSection
+from crowd_imi.vision.layers import UnitLayer, describe_layers
+from crowd_imi.vision.models import load_model
+
+LAYER = UnitLayer("any", 4, 1, "any")
+TARGET = Target(LAYER, 0, "max", 1.0, best=10.0)
+
+
+def climbed(weakest, alike=0.5, mark=0.0, others=20.0, count=8):
+    return Climbed(torch.full((count, 3, 2, 2), mark), Looks((*([others] * (count - 1)), weakest), alike), steps=100)
+
+
+def searched(feasible, bisections=2):
+    """The weights that a search asks for, and what it finds, when weights up to ``feasible`` are."""
+    search = _weights(TARGET, bisections)
+    asked = [next(search)]
+    plain = climbed(15.0, mark=-1.0, count=9)
+    try:
+        asked.append(search.send(plain))
+        while True:
+            asked.append(search.send(climbed(11.0 if asked[-1] <= feasible else 9.0, mark=asked[-1])))
+    except StopIteration as end:
+        return asked, end.value
+
+
+def test_weights_grow_tenfold_until_one_is_too_much_and_are_then_bisected():
+    asked, found = searched(feasible=20.0)
+    # 0 is the run without diversity; 100 is too much; √(10 · 100) = 31.6 too; √(10 · 31.6) = 17.8 isn't.
+    assert asked == pytest.approx([0, 1, 10, 100, 31.62, 17.78], rel=1e-3)
+    assert found.weight == pytest.approx(17.78, rel=1e-3)
+    # The ninth is the strongest of the run without diversity, which is first.
+    assert found.images[0].unique().item() == -1 and found.images[1:].unique().item() == pytest.approx(17.78, rel=1e-3)
+    assert found.passes == 9 * 100 + 5 * 8 * 100
+
+
+def test_without_success_the_images_are_those_without_diversity():
+    asked, found = searched(feasible=0.0)
+    assert asked == [0, 1]
+    assert found.weight == 0 and found.images.shape[0] == 9 and found.images.unique().item() == -1
+
+
+def test_nothing_is_bisected_when_the_largest_weight_is_still_feasible():
+    asked, found = searched(feasible=1e6)
+    assert asked == [0, 1, 10, 100, 1000, 10_000, 100_000] and found.weight == 100_000
+
+
+@pytest.mark.parametrize(("fall", "stops"), [(0.5, False), (1.0, True)])
+def test_a_run_stops_when_its_gradient_no_longer_falls(fall, stops):
+    # Halved every 50 steps, the mean over the first half of 100 steps is twice that over the second, above 1.1.
+    watch = _Watch(Patience(after=100, window=100, smoothing=0.0))
+    watch.norms = [torch.tensor(fall ** (step / 50)) for step in range(101)]
+    assert watch.converged() is stops
+
+
+def test_no_run_stops_before_its_time():
+    watch = _Watch(Patience(after=100, window=100))
+    watch.norms = [torch.tensor(1.0)] * 100
+    assert not watch.converged()
+
+
+def test_the_adaptive_weight_grows_while_all_images_reach_the_best_photograph_and_shrinks_otherwise():
+    control = _Control(TARGET)
+    control.see(climbed(11.0, count=9))
+    higher = control.weight
+    control.see(climbed(9.0, count=9))
+    assert higher > FIRST_WEIGHT and control.weight == pytest.approx(FIRST_WEIGHT)
+
+
+def test_the_adaptive_search_keeps_the_most_different_images_among_those_that_reach_the_best_photograph():
+    control = _Control(TARGET)
+    control.see(climbed(9.0, alike=0.1, mark=1, count=9))  # most different, and too weak
+    control.see(climbed(11.0, alike=0.5, mark=2, others=30.0, count=9))
+    control.see(climbed(10.0, alike=0.3, mark=3, count=9))  # as strong as the photograph is enough
+    control.see(climbed(12.0, alike=0.4, mark=4, count=9))
+    images = control.found(passes=1).images
+    assert images[1:].unique().item() == 3
+    assert images[0].unique().item() == 2  # the strongest that was made for the unit alone
+
+
+def test_where_none_reaches_it_the_adaptive_search_keeps_the_strongest():
+    control = _Control(TARGET)
+    for mark, weakest in enumerate((5.0, 8.0, 7.0)):
+        control.see(climbed(weakest, mark=mark, count=9))
+    assert control.found(passes=1).images[1:].unique().item() == 1
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    section = ModelSection(source="timm:test_resnet", layers=("layer1.0.conv1",), input_size=32)
+    return load_model(section, tmp_path_factory.mktemp("model"), 1)
+
+
+def test_sides_of_several_units_are_searched_together_each_in_its_own_way(model):
+    (layer,) = describe_layers(model.module, ["layer1.0.conv1"], 32)
+    # A bar that every image reaches, and one that none does.
+    targets = [Target(layer, 2, "max", 1.0, best=-100.0), Target(layer, 2, "max", 1.0, best=100.0)]
+    visualiser = Visualiser(model, VisualisationSection(size=32, steps=3))
+    easy, hopeless = published(visualiser, targets, [1, 2], Patience(), bisections=1)
+    assert easy.weight == 100_000 and hopeless.weight == 0
+    assert easy.passes == 3 * (9 + 6 * 8) and hopeless.passes == 3 * (9 + 8)
+    grown, shrunk = adaptive(visualiser, targets, [1, 2])
+    assert grown.weight > FIRST_WEIGHT and grown.images.shape == (9, 3, 32, 32)
+    assert shrunk.weight <= FIRST_WEIGHT and grown.passes == shrunk.passes == 27

@@ -1,0 +1,203 @@
+"""What arrives from a platform and fits nothing: each ends in a state that a person sees and can act on."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from sqlalchemy import select
+
+from crowd_imi.allocation import Arrival, arrive, hand_in
+from crowd_imi.harvester import Difference, harvest, status
+from crowd_imi.harvester.collect import Known
+from crowd_imi.lifecycle import VisitState, move
+from crowd_imi.platforms.base import PostingRequest
+from crowd_imi.platforms.opening import Choice
+from crowd_imi.platforms.standins.prolific.desk import Account
+from crowd_imi.publisher.launch import create_store, launch
+from crowd_imi.records import Money
+from crowd_imi.store import SimulatedClock, Store, StoreKind
+from crowd_imi.store.tables import Answer, Posting, PracticeAnswer, Trial, Visit
+from crowd_imi.study import Study
+from tests.contract.mturk import mturk
+from tests.contract.prolific import TOKEN, ProlificRig, served
+from tests.harvester.crowd import SMALL, Crowd
+from tests.tiny import fake_plan, write_study
+
+S = VisitState
+
+
+@dataclass
+class There:
+    """A study posted on a stand-in."""
+
+    study: Study
+    store: Store
+    rig: Any
+    posting: Posting
+    clock: SimulatedClock
+    name: str
+
+    def take(self, person: str) -> dict[str, str]:
+        return self.rig.take(self.posting.platform_id, person)
+
+    def arrive(self, query: dict[str, str]) -> Visit:
+        found = self.rig.platform.arrive(query)
+        arrival = Arrival(self.name, found.participant, found.id, self.posting.id, self.clock.now())
+        return arrive(self.store, self.study, arrival)
+
+    def begin(self, visit: Visit) -> None:
+        now = self.clock.now()
+        with self.store.write() as session:
+            row = session.get_one(Visit, visit.id)
+            for state in (S.CONSENTED, S.PRACTISING, S.ANSWERING):
+                move(row, state, now)
+            row.consented_at, row.instructed_at, row.practised_at = now, now + 30_000, now + 60_000
+            practice = {"block": 1, "position": 0, "trial": 0, "row": "upper", "confidence": 3, "correct": True, "rt_ms": 1.0}
+            session.add(PracticeAnswer(visit_id=visit.id, at=now, **practice))
+
+    def finish(self, visit: Visit) -> None:
+        self.begin(visit)
+        now = self.clock.now() + 600_000
+        self.clock.set(now)
+        with self.store.write() as session:
+            row = session.get_one(Visit, visit.id)
+            for trial in session.scalars(select(Trial).where(Trial.task_id == row.task_id)).all():
+                given = {"choice": "max", "correct": True, "confidence": 2, "rt_ms": 2000.0, "shown_ms": 2000.0, "at": now}
+                row_name = ("upper", "lower")[trial.position % 2]
+                session.add(Answer(visit_id=visit.id, position=trial.position, row=row_name, **given))
+            session.flush()
+            hand_in(session, row, now)
+
+    def go(self):
+        return harvest(self.study, self.store, self.rig.platform)
+
+    def status(self):
+        return status(self.study, self.store, self.rig.platform)
+
+    def state(self, visit: Visit) -> tuple[str, str]:
+        with self.store.read() as session:
+            now = session.get_one(Visit, visit.id)
+            return now.state, now.payment
+
+
+def posted(folder: Path, rig: Any, name: str) -> There:
+    study = write_study(folder, SMALL)
+    clock = SimulatedClock(time.time_ns() // 1_000_000)
+    store = create_store(study, fake_plan(study), folder, StoreKind.REHEARSAL, clock)
+    posting = launch(
+        study, store, rig.platform, Choice(name=name, pages_url="http://127.0.0.1:1", endpoint_url="http://127.0.0.1:1")
+    )
+    return There(study, store, rig, posting, clock, name)
+
+
+@pytest.fixture
+def turk(tmp_path: Path) -> Iterator[There]:
+    with mturk(tmp_path, min_approved_percent=0, min_approved_number=0) as rig:
+        there = posted(tmp_path / "study", rig, "mturk")
+        yield there
+        there.store.close()
+
+
+@pytest.fixture
+def prolific(tmp_path: Path) -> Iterator[There]:
+    with served(tmp_path / "standin", Account(tokens=(TOKEN,), settle_seconds=0)) as url:
+        rig = ProlificRig(url)
+        there = posted(tmp_path / "study", rig, "prolific")
+        yield there
+        there.store.close()
+        rig.close()
+
+
+LAUGHS = "<!DOCTYPE l [" + "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10)) + "]><l>&l9;</l>"
+ANSWERS = {
+    "empty": {"code": ""},
+    "without the code": {"something": "else"},
+    "of another namespace": {"code": '<QuestionFormAnswers xmlns="http://example.org/else"/>'},
+    "billion laughs": {"code": LAUGHS},
+    "huge": {"code": "x" * 900_000},
+    "no characters": {"code": "\x00\x07\ud7ff"},
+}
+
+
+@pytest.mark.parametrize("form", ANSWERS.values(), ids=ANSWERS.keys())
+def test_whatever_mechanical_turks_answer_says_ours_is_the_truth(turk: There, form: dict[str, str]):
+    query = turk.take("anna")
+    visit = turk.arrive(query)
+    turk.finish(visit)
+    url = turk.rig.platform.finish(query["assignmentId"], "C").url
+    assert requests.post(url, data={"assignmentId": query["assignmentId"], **form}, timeout=30).ok
+    done = turk.go()
+    assert (done.valid, done.paid, done.refused) == (1, 1, ())
+    assert turk.rig.rewards() == {query["assignmentId"]: 150}
+
+
+def test_who_hands_in_without_having_been_here_is_shown_and_not_paid(turk: There):
+    query = turk.take("anna")
+    turk.rig.hand_in(query)
+    assert turk.go().paid == 0 and turk.rig.rewards() == {}
+    assert turk.status().strays == 1
+
+
+def test_who_hands_in_there_in_the_middle_of_the_trials_is_shown_until_a_person_decides(turk: There):
+    query = turk.take("anna")
+    visit = turk.arrive(query)
+    turk.begin(visit)
+    turk.rig.hand_in(query)
+    assert turk.go().paid == 0
+    assert turk.status().differences == (Difference(visits=1, here="answering", payment="unpaid", there="awaiting_review"),)
+    turk.clock.set(turk.clock.now() + 121 * 60_000)
+    assert turk.go().paid == 0 and turk.state(visit) == ("timed_out", "unpaid")
+    assert turk.status().differences == (Difference(visits=1, here="timed_out", payment="unpaid", there="awaiting_review"),)
+
+
+def test_who_finished_here_and_typed_a_wrong_code_there_is_paid(prolific: There):
+    query = prolific.take("anna")
+    visit = prolific.arrive(query)
+    prolific.finish(visit)
+    prolific.rig.complete(query, "GUESSED")
+    done = prolific.go()
+    assert (done.valid, done.paid, done.refused) == (1, 1, ())
+    assert prolific.state(visit) == ("valid", "paid")
+
+
+def test_a_wrong_code_of_somebody_who_did_not_finish_is_shown(prolific: There):
+    query = prolific.take("anna")
+    prolific.begin(prolific.arrive(query))
+    prolific.rig.complete(query, "GUESSED")
+    assert prolific.go().paid == 0
+    assert prolific.status().differences == (Difference(visits=1, here="answering", payment="unpaid", there="wrong_code"),)
+
+
+def test_the_right_code_of_somebody_who_was_never_here_is_shown_and_not_paid(prolific: There):
+    query = prolific.take("anna")
+    prolific.rig.complete(query, "GUESSED")
+    assert prolific.go().paid == 0 and prolific.rig.rewards() == {}
+    assert prolific.status().strays == 1
+
+
+def test_a_submission_for_another_posting_is_none_of_ours(tmp_path: Path):
+    crowd = Crowd.posted(tmp_path)
+    known = Known()
+    harvest(crowd.study, crowd.store, crowd.platform, known)
+    reward = Money(amount=150, currency="USD")
+    other = crowd.platform.post(
+        PostingRequest(
+            intent="other",
+            title="Another",
+            description="Another",
+            arrival_url="http://127.0.0.1:1/arrive",
+            reward=reward,
+            places=3,
+            minutes=6,
+            completion_code="OTHER",
+        )
+    )
+    stranger = crowd.platform.take(other, "stranger").id
+    crowd.platform.complete(stranger, "OTHER")
+    assert harvest(crowd.study, crowd.store, crowd.platform, known, {stranger}).quiet
+    assert stranger not in known.listed[crowd.posting.platform_id]
+    assert crowd.paid() == 0 and status(crowd.study, crowd.store, crowd.platform).strays == 0

@@ -1,0 +1,118 @@
+"""The bonus that study.toml promises, and what happens when people turn out to be paid too little."""
+
+from pathlib import Path
+
+import pytest
+
+from crowd_imi.harvester import harvest
+from crowd_imi.records import Money
+from crowd_imi.store.tables import Visit
+from tests.harvester.crowd import SMALL, Crowd
+
+
+def posted(folder: Path, pay: str, toml: str = SMALL) -> Crowd:
+    return Crowd.posted(folder, toml.replace("estimated_minutes = 6", f"estimated_minutes = 6\n{pay}"))
+
+
+def go(crowd: Crowd):
+    return harvest(crowd.study, crowd.store, crowd.platform)
+
+
+def bonuses(crowd: Crowd, name: str) -> list[int]:
+    return [bonus.amount.amount for bonus in crowd.platform.bonuses(crowd.submission_of(name))]
+
+
+def test_who_has_all_catch_trials_right_gets_the_bonus_once(tmp_path: Path):
+    crowd = posted(tmp_path, "bonus = 40")
+    crowd.take_part("anna")
+    crowd.take_part("ben", good=False)
+    crowd.fail_practice(crowd.arrive("carl"))
+    done = go(crowd)
+    assert (done.paid, done.bonuses) == (3, 1)
+    assert (bonuses(crowd, "anna"), bonuses(crowd, "ben"), bonuses(crowd, "carl")) == ([40], [], [])
+    assert go(crowd).quiet and bonuses(crowd, "anna") == [40]
+
+
+def test_for_completion_everybody_who_submits_gets_it_excluded_or_not(tmp_path: Path):
+    crowd = posted(tmp_path, 'bonus = 40\nbonus_for = "completion"')
+    crowd.take_part("anna")
+    crowd.take_part("ben", good=False)
+    crowd.fail_practice(crowd.arrive("carl"))
+    assert go(crowd).bonuses == 2
+    assert (bonuses(crowd, "ben"), bonuses(crowd, "carl")) == ([40], [])
+
+
+def test_places_are_offered_only_as_far_as_rewards_and_bonuses_fit_the_cap(tmp_path: Path):
+    # Four tasks at 150 and a bonus of 40: 700 pay three submissions (570), and a fourth one (190) doesn't fit.
+    crowd = posted(tmp_path, "bonus = 40", SMALL.replace("cap = 5000", "cap = 700"))
+    done = go(crowd)
+    assert done.places == 3 and len(done.short) == 1
+    for name in ("anna", "ben", "carl"):
+        crowd.take_part(name, good=name != "ben")
+    done = go(crowd)
+    # Ben earned no bonus, but his task is free again: 700 − 450 − 80 = 170 don't pay a fourth with its bonus.
+    assert (done.paid, done.bonuses, done.places) == (3, 2, 3)
+    assert crowd.paid() + 80 <= 700
+
+
+def test_a_reward_goes_before_a_bonus(tmp_path: Path):
+    crowd = posted(tmp_path, "bonus = 40", SMALL.replace("cap = 5000", "cap = 800"))
+    crowd.take_part("anna")
+    crowd.begin(crowd.arrive("ben"))
+    # The cap is lowered: both rewards fit, Anna's bonus doesn't.
+    lowered = posted_study(tmp_path, "bonus = 40", 310)
+    done = harvest(lowered, crowd.store, crowd.platform)
+    assert (done.paid, done.bonuses, done.held) == (1, 0, 1)
+    crowd.study = posted_study(tmp_path, "bonus = 40", 800)
+    assert go(crowd).bonuses == 1 and bonuses(crowd, "anna") == [40]
+
+
+def posted_study(folder: Path, pay: str, cap: int):
+    from tests.tiny import write_study
+
+    toml = SMALL.replace("estimated_minutes = 6", f"estimated_minutes = 6\n{pay}").replace("cap = 5000", f"cap = {cap}")
+    return write_study(folder, toml)
+
+
+MANY = SMALL.replace("units = 6\nresponses = 2", "units = 6\nresponses = 12").replace("cap = 5000", "cap = 50000")
+"""Two arms with 12 tasks each."""
+
+
+def test_people_who_are_paid_too_little_stop_new_places_and_a_top_up_is_proposed(tmp_path: Path):
+    crowd = posted(tmp_path, "floor_per_hour = 1200", MANY)
+    for number in range(9):
+        crowd.take_part(f"p{number}", good=number > 1)  # ten minutes each: 150 cents are 9.00 an hour
+    before = go(crowd)
+    assert before.top_up is None  # nine are too few to tell
+    crowd.take_part("p9")
+    done = go(crowd)
+    proposal = done.top_up
+    # 12.00 an hour for ten minutes are 200 cents: 50 more than everybody got.
+    assert proposal is not None and len(proposal.visits) == 10
+    assert (proposal.each.amount, proposal.per_hour.amount, proposal.floor.amount) == (50, 900, 1200)
+    assert crowd.free() == 0 and all(bonuses(crowd, f"p{number}") == [] for number in range(10))
+    with crowd.store.read() as session:
+        visits = [session.get_one(Visit, visit) for visit in proposal.visits]
+    assert {visit.payment for visit in visits} == {"paid"}
+
+
+def test_once_the_top_up_is_paid_places_are_offered_again(tmp_path: Path):
+    from crowd_imi.harvester.money import Compensation, pay
+
+    crowd = posted(tmp_path, "floor_per_hour = 1200", MANY)
+    for number in range(10):
+        crowd.take_part(f"p{number}")
+    proposal = go(crowd).top_up
+    for visit in proposal.visits:
+        pay(crowd.study, crowd.store, crowd.platform, Compensation(visit, proposal.each, "top-up", "It took longer."))
+    done = go(crowd)
+    assert done.top_up is None and crowd.free() == 14  # 24 tasks, ten of them done
+
+
+@pytest.mark.parametrize("floor", [900, 0])
+def test_pay_at_the_floor_is_enough_and_zero_is_no_floor(tmp_path: Path, floor: int):
+    crowd = posted(tmp_path, f"floor_per_hour = {floor}", MANY)
+    for number in range(10):
+        crowd.take_part(f"p{number}")
+    assert go(crowd).top_up is None
+    assert Money(amount=crowd.paid(), currency="USD").amount == 1500

@@ -1,0 +1,99 @@
+"""The deployment files, as far as they can be looked at without a server: they parse, and name commands that exist."""
+
+import configparser
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from crowd_imi.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "docs" / "how-to" / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+
+
+def instructions(name):
+    """A Dockerfile's instructions, lines that are continued put together."""
+    text = re.sub(r"\\\n\s*", "", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"))
+    return re.findall(rf"^\s*(?:{name}) (.*)$", text, flags=re.MULTILINE)
+
+
+def entry():
+    return yaml.safe_load(instructions("ENTRYPOINT")[0])
+
+
+def unit():
+    parser = configparser.ConfigParser(interpolation=None, strict=True)
+    parser.optionxform = str
+    parser.read(DEPLOY / "crowd-imi.service", encoding="utf-8")
+    return parser
+
+
+COMMANDS = {
+    "Dockerfile": [*entry(), *yaml.safe_load(instructions("CMD")[0])],
+    "systemd": shlex.split(unit()["Service"]["ExecStart"]),
+    **{
+        f"compose {name}": [*entry(), *service["command"]]
+        for name, service in COMPOSE["services"].items()
+        if "command" in service
+    },
+}
+
+
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS.keys())
+def test_commands_and_options_exist(words):
+    group = get_command(app)
+    assert Path(words[0]).name == "crowd-imi"
+    assert words[1:3] == ["--log-level", "info"]
+    command = group.commands[words[3]]
+    # Parsed as the command line does it; a wrong option or value ends here.
+    context = command.make_context(words[3], list(words[4:]), resilient_parsing=False)
+    assert str(context.params["study" if "study" in context.params else "folder"]) in {"/study", "/srv/study"}
+
+
+def test_what_compose_builds_and_mounts_is_there():
+    assert set(COMPOSE["services"]) == {"pages", "harvest", "proxy"}
+    for service in COMPOSE["services"].values():
+        if "build" in service:
+            context = (DEPLOY / service["build"]["context"]).resolve()
+            assert context == ROOT and (context / service["build"]["dockerfile"]).is_file()
+        for volume in service["volumes"]:
+            source = re.sub(r"\$\{[^}]*\}", "STUDY", volume).partition(":")[0]
+            assert source == "STUDY" or source in COMPOSE["volumes"] or (DEPLOY / source).is_file()
+    assert COMPOSE["services"]["proxy"]["depends_on"]["pages"]["condition"] == "service_healthy"
+    # Only the proxy is reached from outside.
+    assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["proxy"]
+
+
+def test_the_image_runs_as_nobody_special_and_is_stopped_gracefully():
+    assert instructions("USER") == ["imi"]
+    assert instructions("STOPSIGNAL") == ["SIGTERM"]
+    copied = [words.split()[0] for words in instructions("COPY") if "--from" not in words]
+    assert copied == ["."]
+
+
+def test_the_unit_has_what_systemd_asks_for():
+    found = unit()
+    assert found.sections() == ["Unit", "Service", "Install"]
+    assert found["Service"]["KillSignal"] == "SIGTERM" and found["Service"]["User"] == "imi"
+    # Longer than the server takes to end its requests.
+    from crowd_imi.pages.server import GRACE_SECONDS
+
+    assert int(found["Service"]["TimeoutStopSec"]) > GRACE_SECONDS
+    assert int(COMPOSE["services"]["pages"]["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
+
+
+def test_the_proxy_logs_no_request():
+    text = re.sub(r"#.*", "", (DEPLOY / "Caddyfile").read_text(encoding="utf-8"))
+    assert text.count("{") == text.count("}")
+    sites = text[text.index("{$DOMAIN}") :]
+    assert "log" not in sites.split()
+    assert "request delete" in text and "header_up -X-Forwarded-For" in sites
+    # As large a request as the pages take.
+    from crowd_imi.pages.app import LARGEST_REQUEST
+
+    assert f"max_size {LARGEST_REQUEST // 1024}KB" in sites
