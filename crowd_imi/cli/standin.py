@@ -37,7 +37,9 @@ def prolific(  # noqa: PLR0913, PLR0917 (one per option)
     settle_seconds: Annotated[float, typer.Option(min=0, help="How long a bonus that was paid doesn't show yet.")] = 2.0,
     currency: Annotated[str, typer.Option(help="Of the workspace: USD or GBP.")] = "USD",
     balance: Annotated[int, typer.Option(min=0, help="In cents or pence, for new books.")] = 1_000_000,
-    fee: Annotated[float, typer.Option(min=0, max=1, help="The platform's share of reward and bonus; corporate accounts pay 0.428.")] = 0.333,
+    fee: Annotated[
+        float, typer.Option(min=0, max=1, help="The platform's share of what is paid; corporate accounts pay 0.428.")
+    ] = 0.333,
     vat: Annotated[float, typer.Option(min=0, max=1, help="VAT, as a share of the fee.")] = 0.0,
     retry_seconds: Annotated[
         float, typer.Option(min=0, help="After how long an event is sent again the first time; the wait doubles each time.")

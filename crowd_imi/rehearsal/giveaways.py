@@ -163,7 +163,7 @@ def _smoother(clues: Floats, visit_of: NDArray[np.int64], folds: NDArray[np.int6
     kernel = linear + gaussian
     if how == "within":  # what one visit's trials say counts for that visit most
         kernel = kernel * (0.1 + (visit_of[:, None] == visit_of[None, :]))
-    smoother = np.zeros_like(kernel)
+    smoother: Floats = np.zeros_like(kernel)
     for fold in range(FOLDS):
         test, train = folds == fold, folds != fold
         inner = kernel[np.ix_(train, train)] + RIDGE * np.eye(int(train.sum()))
