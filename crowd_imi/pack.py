@@ -65,7 +65,6 @@ class UnitPanels(Record):
     visualised: SidePair[Visualised] | None = None
     """How references were made that aren't photographs."""
 
-
     @property
     def images(self) -> frozenset[str]:
         """SHA-256 of every image that may be shown for the unit."""

@@ -1,6 +1,6 @@
 """Writes docs/images/visualisations.jpg: lucent's images and ours, for the same units of the demo's trained network.
 
-    python docs/contact_sheet.py DEMO
+    python -m docs.contact_sheet DEMO
 
 DEMO is a folder in which `crowd-imi demo` has run. Each row is one side of one unit; the four images on the left are plain
 lucent's, those on the right ours, with the same settings, the strongest first.

@@ -145,6 +145,9 @@ class Declines(Participant):
     def consent(self, view: View) -> Life:
         yield self.pace.consent
         self.step = self.browser.consent(False, str(view.texts["consent"]["version"]))
+
+    def take_part(self) -> Life:
+        yield from super().take_part()
         yield self.some(5 * SECOND)
         self.browser.give_back()
 
