@@ -142,6 +142,7 @@ def _carry_out(  # noqa: PLR0913, PLR0917 (what, where, and what was said)
     yes: bool,
     accept_low_pay: bool,
 ) -> None:
+    from crowd_imi.cli.hosting import host_sprites_of
     from crowd_imi.design.amended import prepare
     from crowd_imi.errors import PublishError
     from crowd_imi.platforms.opening import choice_of
@@ -171,6 +172,7 @@ def _carry_out(  # noqa: PLR0913, PLR0917 (what, where, and what was said)
     with store.read() as session:
         earlier = amendments(session)
     amendment, tasks = prepare(study, earlier, amendment, output.track)
+    host_sprites_of(output, study, tasks)
     posting = carry_out(study, store, platform, amendment, tasks, offer)
     output.say(f"{amendment}\n{posting.places} places are offered now; `crowd-imi harvest` goes on as before")
     output.result(_amended(study, amendment, posting, offer.total))
@@ -181,7 +183,8 @@ def _say(output: Output, study: "Study", amendment: "Amendment", offer: "Offer")
 
     count = sum(amendment.tasks.values())
     output.say(f"{amendment.name}: {count} tasks more, {len(amendment.replaced)} of them in the place of others")
-    output.say(f"  {offer.places} places × {offer.reward} (+ {offer.fee} fee) = {offer.total}; the cap is {offer.cap}")
+    bonuses = f" (and up to {offer.bonuses} in bonuses)" if offer.bonuses.amount else ""
+    output.say(f"  {offer.places} places × {offer.reward} (+ {offer.fee} fee) = {offer.total}{bonuses}; the cap is {offer.cap}")
     output.say(f"  {pay_per_hour(study)} per hour at {duration(study)}")
 
 

@@ -1,5 +1,6 @@
 """``host`` and ``unhost``: sprites in S3, or in a storage that speaks its protocol."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ from crowd_imi.cli.output import Json, Output, StudyFolder, Yes
 from crowd_imi.records import Record
 
 if TYPE_CHECKING:
+    from crowd_imi.plan import PlannedTask
     from crowd_imi.study import Study
 
 PagesUrl = Annotated[
@@ -52,7 +54,7 @@ def host(folder: StudyFolder, pages_url: PagesUrl = None, as_json: Json = False)
 
     Only what is missing there or has changed is sent.
     """
-    from crowd_imi.design.begun import current_plan
+    from crowd_imi.design.begun import added_names, current_plan
     from crowd_imi.publisher.hosting import host as host_sprites
     from crowd_imi.study import load_study
 
@@ -65,7 +67,7 @@ def host(folder: StudyFolder, pages_url: PagesUrl = None, as_json: Json = False)
             f"  mind: images.restricted = true: by their licence ({study.file.images.licence}) these images may not be shown to "
             "the public, and whoever knows a sprite's address will be able to open it"
         )
-    change = host_sprites(study, plan, pages_url, output.track)
+    change = host_sprites(study, plan, pages_url, output.track, added=added_names(study, plan))
     hosted = change.hosted
     output.say(f"{change.uploaded} sprites uploaded, {change.unchanged} were there, {change.removed} of an earlier plan removed")
     output.say(f"  browsers get them at {hosted.public_url}, for pages at {hosted.origin}")
@@ -84,6 +86,7 @@ def host(folder: StudyFolder, pages_url: PagesUrl = None, as_json: Json = False)
 
 def unhost(folder: StudyFolder, yes: Yes = False, as_json: Json = False) -> None:
     """Remove the sprites that `host` uploaded, and nothing else; the pages serve them again."""
+    from crowd_imi.design.begun import added_names
     from crowd_imi.errors import PublishError
     from crowd_imi.plan import load_plan
     from crowd_imi.publisher.hosting import unhost as remove_sprites
@@ -96,13 +99,23 @@ def unhost(folder: StudyFolder, yes: Yes = False, as_json: Json = False) -> None
             raise PublishError("this removes objects from a bucket: say --yes together with --json")
         typer.confirm("Remove the study's sprites from the bucket?", abort=True, err=True)
     plan = load_plan(study.plan) if study.plan.exists() else None
-    change = remove_sprites(study, plan, output.track)
+    added = frozenset[str]() if plan is None else added_names(study, plan)
+    change = remove_sprites(study, plan, output.track, added=added)
     output.say(f"{change.removed} sprites removed from bucket {change.hosted.bucket}")
     for left in change.left:
         output.say(f"  left as it was: {left}")
     if _is_serving(study):
         output.say("  stop `serve` and start it again: until then it sends browsers to the bucket first")
     output.result(SpritesRemoved(bucket=change.hosted.bucket, removed=change.removed, left=change.left))
+
+
+def host_sprites_of(output: Output, study: "Study", tasks: "Sequence[PlannedTask]") -> None:
+    """Upload the sprites of tasks that are about to come, where the study's are hosted."""
+    from crowd_imi.publisher.hosting import host_more
+
+    uploaded = host_more(study, [trial.sprite for task in tasks for trial in task.trials], output.track)
+    if uploaded:
+        output.say(f"{uploaded} sprites uploaded to where the others are")
 
 
 def _pages_url(study: "Study", said: str | None) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Visit = Annotated[str | None, typer.Option(metavar="ID", help="The visit, as `crowd-imi export` names it.")]
 Stray = Annotated[str | None, typer.Option(metavar="NAME", help="Somebody who handed in without a visit here; see `ledger`.")]
+THANKS = "Thank you for taking part."
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="What the participant reads.")]
 
 
@@ -78,9 +79,12 @@ def pay(  # noqa: PLR0913, PLR0917 (one per option)
         int | None, typer.Option(min=1, metavar="CENTS", help="In minor units; the reward where not given.")
     ] = None,
     name: Annotated[
-        str, typer.Option(help="What for: a visit gets one bonus of a name, however often it is run.")
-    ] = "compensation",
-    reason: Reason = "Thank you for taking part.",
+        str | None,
+        typer.Option(help="What for: a visit gets one bonus of a name, however often it is run; compensation where not given."),
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help=f"What the participant reads; “{THANKS}” where not given.")
+    ] = None,
     arrived: Annotated[str | None, typer.Option(metavar="INTENT", help="An open bonus arrived, as the platform shows.")] = None,
     not_arrived: Annotated[str | None, typer.Option(metavar="INTENT", help="An open bonus did not arrive.")] = None,
     yes: Yes = False,
@@ -95,10 +99,13 @@ def pay(  # noqa: PLR0913, PLR0917 (one per option)
     from crowd_imi.cli.run_folder import open_run
     from crowd_imi.ledger import decide, lease
     from crowd_imi.publisher.lock import hold_to_lock
+    from crowd_imi.store.money import COMPENSATION
     from crowd_imi.study import load_study
 
     if sum(option is not None for option in (visit, from_list, stray, arrived, not_arrived)) != 1:
         raise typer.BadParameter("give one of --visit, --from, --stray, --arrived and --not-arrived")
+    if visit is None and any(option is not None for option in (amount, name, reason)):
+        raise typer.BadParameter("--amount, --name and --reason go with --visit: a list has them in its lines, the rest has none")
     output = Output(as_json)
     study = load_study(folder)
     hold_to_lock(study)
@@ -109,7 +116,7 @@ def pay(  # noqa: PLR0913, PLR0917 (one per option)
         _pay_stray(output, study, store, platform, stray, yes)
     elif visit is not None:
         money = Money(amount=study.file.pay.reward if amount is None else amount, currency=study.file.pay.currency)
-        _pay_visit(output, study, store, platform, yes, visit, money, name, reason)
+        _pay_visit(output, study, store, platform, yes, visit, money, name or COMPENSATION, reason or THANKS)
     else:
         with lease(store, "pay", study.file.pay.cap_money) as held:
             decided = decide(held, arrived or not_arrived or "", arrived=arrived is not None)
@@ -140,23 +147,19 @@ def _pay_visit(  # noqa: PLR0913, PLR0917 (who, and what)
 def _pay_list(  # noqa: PLR0913, PLR0917 (whose, and what)
     output: Output, study: "Study", store: "Store", platform: "Platform", path: Path, yes: bool
 ) -> None:
-    from crowd_imi.harvester.bonus_list import pay_out, plan_payout
+    from crowd_imi.harvester.bonus_list import counted, pay_out, plan_payout
 
     payout = plan_payout(study, store, platform, path)
     before = f" ({payout.paid_before} more of the list are paid already)" if payout.paid_before else ""
     if payout.bonuses:
         total = Money(amount=payout.money.amount + payout.fees.amount, currency=payout.money.currency)
-        output.say(f"{_counted(len(payout.bonuses))}: {payout.money} and fees of {payout.fees}, together {total}{before}")
+        output.say(f"{counted(len(payout.bonuses))}: {payout.money} and fees of {payout.fees}, together {total}{before}")
         _ask(output, yes, f"Pay on {platform.name}?")
         pay_out(study, store, platform, payout, output.track)
-        output.say(f"paid {_counted(len(payout.bonuses))}")
+        output.say(f"paid {counted(len(payout.bonuses))}")
     else:
-        output.say(f"{path}: paid already ({_counted(payout.paid_before)})")
+        output.say(f"{path}: paid already ({counted(payout.paid_before)})")
     output.result(ListPaid(bonuses=len(payout.bonuses), paid_before=payout.paid_before, money=payout.money, fees=payout.fees))
-
-
-def _counted(bonuses: int) -> str:
-    return "1 bonus" if bonuses == 1 else f"{bonuses} bonuses"
 
 
 def _pay_stray(  # noqa: PLR0913, PLR0917 (whose, and what)

@@ -178,7 +178,7 @@ def _wanted(study: "Study", tasks: int, store: "Store | None", pilot: int | None
     before = () if store is None else pilot_of(store)
     if before and len(before) != pilot:
         raise PublishError(f"this study's pilot has {len(before)} places; say --pilot {len(before)}, or publish the study itself")
-    if store is not None and is_posted(store) and not before:
+    if store is not None and is_posted(store) and not is_posted(store, "pilot"):  # a pilot that was only begun comes too late
         raise PublishError("the study itself is published already, and a pilot comes before it")
     return "pilot", pilot
 
@@ -228,6 +228,7 @@ def _prepare(output: Output, looked: Looked, *, no_reach: bool) -> "Store":
 def _lay_out_pilot(output: Output, study: "Study", store: "Store", pilot: int) -> None:
     from datetime import UTC, datetime
 
+    from crowd_imi.cli.hosting import host_sprites_of
     from crowd_imi.design.amended import pilot_tasks, prepare
     from crowd_imi.plan import Amendment
     from crowd_imi.publisher.launch import add_pilot, pilot_of
@@ -236,7 +237,9 @@ def _lay_out_pilot(output: Output, study: "Study", store: "Store", pilot: int) -
         return
     at = datetime.fromtimestamp(store.now() / 1000, UTC)
     wanted = Amendment(name="pilot", kind="pilot", at=at, tasks=pilot_tasks(study.file, pilot))
-    add_pilot(store, *prepare(study, (), wanted, output.track), study.file.study.seed)
+    amendment, tasks = prepare(study, (), wanted, output.track)
+    host_sprites_of(output, study, tasks)
+    add_pilot(store, amendment, tasks, study.file.study.seed)
 
 
 def _published(looked: Looked, posting: "Posting") -> Published:
@@ -288,7 +291,8 @@ def _say_cost(output: Output, study: "Study", choice: "Choice", offer: "Offer") 
 
     each = f"({offer.reward} + {offer.fee} fee)" if offer.fee.amount else str(offer.reward)
     output.say(f"{study.file.study.title} on {choice.name}, pages at {choice.pages_url}")
-    output.say(f"  {offer.places} places × {each} = {offer.total}; replacements up to {offer.cap} in all")
+    bonuses = f" (and up to {offer.bonuses} in bonuses)" if offer.bonuses.amount else ""
+    output.say(f"  {offer.places} places × {each} = {offer.total}{bonuses}; replacements up to {offer.cap} in all")
     output.say(f"  {pay_per_hour(study)} per hour at {duration(study)}")
 
 

@@ -7,6 +7,7 @@ bonus that is meant to be equal says so, by another reason or by a name of its o
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from crowd_imi.errors import HarvestError
+from crowd_imi.errors import HarvestError, PlatformError, Unreachable
 from crowd_imi.harvester.money import never_handed_in, require_bonuses
 from crowd_imi.ledger import Bonus, IntentState, lease, pay_bonuses
 from crowd_imi.ledger.books import SPENDING
@@ -34,7 +35,7 @@ WHO = ("visit", "submission")
 """Columns of which a list has one: the visit as exports name it, or the platform's id of the submission."""
 NAME = "name"
 MOST_PROBLEMS = 20
-_AMOUNT = re.compile(r"(\d{1,7})\.(\d{2})")
+_AMOUNT = re.compile(r"([0-9]{1,7})\.([0-9]{2})")
 _DELIMITERS = ",;\t"
 
 
@@ -87,7 +88,7 @@ def read_list(path: Path, currency: str) -> tuple[Line, ...]:
     delimiter = max(_DELIMITERS, key=text.lstrip().partition("\n")[0].count)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+        rows = [(reader.line_num, [_plain(cell) for cell in row]) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:
         raise HarvestError(f"{path}: this isn't a table of comma-separated values ({error})") from None
     if len(rows) < 2:
@@ -141,11 +142,12 @@ def plan_payout(study: Study, store: Store, platform: Platform, path: Path) -> P
         reserved = _reserved(study, session, platform)
     money = sum(bonus.money.amount for bonus in wanted)
     total = sum(price(platform, bonus.money).amount for bonus in wanted)
-    over = spent + reserved + sum(price(platform, bonus.money).amount for bonus in new) - study.file.pay.cap
+    unsent = sum(price(platform, bonus.money).amount for bonus in new)
+    over = spent + reserved + unsent - study.file.pay.cap
     currency = study.file.pay.currency
-    if over > 0:
+    if new and over > 0:
         raise HarvestError(
-            f"{path}: {len(new)} bonuses cost {Money(amount=total, currency=currency)} with fees, which would go "
+            f"{path}: {counted(len(new))} cost {Money(amount=unsent, currency=currency)} with fees, which would go "
             f"{Money(amount=over, currency=currency)} over the cap of {study.file.pay.cap_money}, beside what is spent and owed; "
             "raise pay.cap, or pay less"
         )
@@ -168,8 +170,16 @@ def pay_out(study: Study, store: Store, platform: Platform, payout: Payout, trac
         with store.read() as session:
             reserved = _reserved(study, session, platform)
             posted = {bonus.visit: session.get_one(Visit, bonus.visit).posting_id for bonus in payout.bonuses}
+        refusals: list[str] = []
         for posting in dict.fromkeys(posted.values()):
-            pay_bonuses(held, platform, [b for b in payout.bonuses if posted[b.visit] == posting], reserved, track)
+            try:
+                pay_bonuses(held, platform, [b for b in payout.bonuses if posted[b.visit] == posting], reserved, track)
+            except Unreachable:
+                raise
+            except PlatformError as refusal:  # keeps nobody of another posting waiting
+                refusals.append(str(refusal))
+    if refusals:
+        raise PlatformError("\n".join(refusals))
 
 
 def _who(path: Path, header: Sequence[str]) -> str:
@@ -199,6 +209,16 @@ def _line(  # noqa: PLR0913, PLR0917 (where it stands, and what it is read by)
         if not cells[column]:
             problems.append(f"{where}: {column} is empty")
     return Line(number, cells[who], Money(amount=minor, currency=currency), cells["reason"], cells.get(NAME, ""))
+
+
+def counted(bonuses: int) -> str:
+    """A number of bonuses in words."""
+    return "1 bonus" if bonuses == 1 else f"{bonuses} bonuses"
+
+
+def _plain(cell: str) -> str:
+    """A cell as it is known by: a file that a spreadsheet saves anew has other line breaks, and may write é in another way."""
+    return unicodedata.normalize("NFC", " ".join(cell.split()))
 
 
 def _nobody(session: Session, visit: str) -> str:

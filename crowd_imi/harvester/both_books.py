@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from crowd_imi.harvester.strays import stray_name
+from crowd_imi.harvester.strays import owners, stray_name
 from crowd_imi.keys import study_key
 from crowd_imi.ledger import IntentState
 from crowd_imi.ledger.books import SPENDING
@@ -13,7 +13,6 @@ from crowd_imi.platforms.base import Capability, Platform, PlatformBonus, Platfo
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store
 from crowd_imi.store.money import STRAY, all_intents
-from crowd_imi.store.submissions import submission_ids
 from crowd_imi.store.tables import Intent
 from crowd_imi.study import Study
 
@@ -80,11 +79,9 @@ def ledger(study: Study, store: Store, platform: Platform) -> Ledger:
     Raises:
         PlatformError: the platform can't be read.
     """
-    with store.people() as people:
-        visits = {submission: visit for visit, submission in submission_ids(people, platform.name).items()}
     with store.read() as session:
         intents = all_intents(session)
-    there = _read(study, platform, intents, visits)
+    there = _read(study, store, platform, intents)
     entries = (*_ours(there, intents), *_not_ours(there, intents))
     currency = study.file.pay.currency
 
@@ -105,10 +102,11 @@ def ledger(study: Study, store: Store, platform: Platform) -> Ledger:
     )
 
 
-def _read(study: Study, platform: Platform, intents: Sequence[Intent], visits: Mapping[str, str]) -> _There:
+def _read(study: Study, store: Store, platform: Platform, intents: Sequence[Intent]) -> _There:
     done = [intent for intent in intents if intent.operation == "post" and intent.state == IntentState.DONE]
     posted = [intent.outcome for intent in done if intent.outcome is not None]
     listed = {found.id: found for posting in posted for found in platform.submissions(posting)}
+    visits = owners(study, store, platform, listed.values())
     bonuses: dict[str, tuple[PlatformBonus, ...]] = {}
     if Capability.BONUS in platform.capabilities:
         for posting in posted:

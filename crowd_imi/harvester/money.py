@@ -1,12 +1,13 @@
 """What a person does about money by hand: bonuses and compensation, and rejections."""
 
+import re
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import HarvestError, UnknownSubmission
 from crowd_imi.harvester.settle import note_compensated
-from crowd_imi.ledger import Bonus, lease, pay_bonus
+from crowd_imi.ledger import Bonus, HeldLease, IntentState, close, lease, pay_bonus
 from crowd_imi.lifecycle import PAYABLE, Payment, PlatformStatus, VisitState, move
 from crowd_imi.platforms.base import Capability, Platform, price
 from crowd_imi.records import Money
@@ -20,6 +21,7 @@ from crowd_imi.study import Study
 
 SHORTEST_REASON = 100
 """Characters: a person who isn't paid is owed a reason."""
+_NAME = re.compile(r"[\w .-]{1,80}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,12 @@ def pay(study: Study, store: Store, platform: Platform, compensation: Compensati
     require_bonuses(platform)
     if compensation.money.amount <= 0:
         raise HarvestError(f"{compensation.money} can't be paid; give an amount above 0, in minor units")
+    if compensation.money.amount > study.file.pay.cap:
+        raise HarvestError(f"{compensation.money} can't be paid: it is more than the whole cap of {study.file.pay.cap_money}")
+    if not _NAME.fullmatch(compensation.name):
+        raise HarvestError(
+            f"{compensation.name!r} is no name of a bonus; take letters, digits, spaces, dots, - and _, as in travel"
+        )
     submission = _submission(store, compensation.visit)
     require_handed_in(platform, compensation.visit, submission)
     bonus = Bonus(compensation.visit, submission, compensation.name, compensation.money, compensation.reason)
@@ -131,6 +139,15 @@ def reject(study: Study, store: Store, platform: Platform, visit_id: str, reason
             visit = session.get_one(Visit, visit_id)
             visit.payment, visit.platform_state = Payment.REJECTED.value, PlatformStatus.REJECTED.value
             _leave_out(session, visit, store.now())
+        forget_meant(held, visit_id)
+
+
+def forget_meant(held: HeldLease, subject: str) -> None:
+    """Close the approval that a crash left open: the platform took a rejection, so it had never arrived."""
+    with held.store.read() as session:
+        meant = find_intent(session, "approve", subject)
+    if meant is not None and meant.state == IntentState.OPEN:
+        close(held, meant.id, IntentState.REFUSED, "rejected by a person")
 
 
 def require_reason(platform: Platform, reason: str) -> None:

@@ -7,9 +7,10 @@ from crowd_imi.errors import PlatformError
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.strays import book_found, strays_of
 from crowd_imi.keys import keyed_hash, study_key
-from crowd_imi.ledger import PaidCall, note
+from crowd_imi.ledger import IntentState, PaidCall, note
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for, move
 from crowd_imi.platforms.base import Capability
+from crowd_imi.store.money import find_intent
 from crowd_imi.store.submissions import see_strays, visits_of
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.transactions import transact
@@ -49,7 +50,7 @@ def _action(this: Round, visit: Visit) -> Action:
 
 def _has_news(this: Round, visit: Visit) -> bool:
     action = _action(this, visit)
-    unnoted = action is Action.NOTE_PAID and visit.payment == Payment.UNPAID
+    unnoted = action is Action.NOTE_PAID and visit.payment != Payment.PAID
     return unnoted or action in _MOVES or visit.platform_state != this.status_of(visit.id)
 
 
@@ -68,8 +69,8 @@ def _follow(this: Round, visit_id: str) -> Action:
             action = Action.PAY
         if status == PlatformStatus.REJECTED and visit.payment == Payment.UNPAID:
             visit.payment = Payment.REJECTED.value  # by a person, here or there
-        unpaid = visit.payment == Payment.UNPAID
-    if action is Action.NOTE_PAID and unpaid:
+        booked = find_intent(session, "approve", visit_id)
+    if action is Action.NOTE_PAID and (booked is None or booked.state != IntentState.DONE):
         paid = this.price_of(this.submissions.get(visit_id))
         note(this.lease, PaidCall("approve", visit_id, paid), "approved on the platform")
         with this.store.write() as session:

@@ -8,12 +8,13 @@ from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.places import adjust_places, count_places
 from crowd_imi.harvester.reconcile import reconcile
 from crowd_imi.harvester.records import Harvest, together
-from crowd_imi.harvester.rules import pay_by_rule, promised, top_up
+from crowd_imi.harvester.rules import pay_by_rule, top_up
 from crowd_imi.harvester.settle import settle
 from crowd_imi.harvester.verdicts import judge
 from crowd_imi.keys import study_key
 from crowd_imi.ledger import HeldLease, lease
 from crowd_imi.platforms.base import Platform, PostingState, price
+from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.stock import Stock, take_stock
 from crowd_imi.store import Store

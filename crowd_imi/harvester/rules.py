@@ -10,23 +10,20 @@ from sqlalchemy.orm import Session
 from crowd_imi.errors import CapReached, PlatformError, Undecidable
 from crowd_imi.harvester.context import Round
 from crowd_imi.ledger import Bonus, IntentState, pay_bonus
-from crowd_imi.lifecycle import UNDER_WAY, Payment, VisitState
-from crowd_imi.platforms.base import Capability, Platform, price
+from crowd_imi.lifecycle import Payment
+from crowd_imi.platforms.base import Platform, price
+from crowd_imi.promises import NAME, deserves, one_bonus, with_bonus
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.money import COMPENSATION, all_intents
-from crowd_imi.store.postings import postings
-from crowd_imi.store.submissions import judged_visits, visits_of
-from crowd_imi.store.tables import Intent, Verdict, Visit
-from crowd_imi.study import PaySection, Study
+from crowd_imi.store.submissions import judged_visits
+from crowd_imi.store.tables import Intent, Visit
+from crowd_imi.study import Study
 
-NAME = "rule"
-"""What the books call the bonus of ``[pay]``: a visit gets it once."""
 FEWEST = 10
 """So many submissions must have been timed before anybody concludes that they are paid too little."""
 FLOORS: Mapping[tuple[str, str], int] = {("prolific", "GBP"): 600, ("prolific", "USD"): 800}
 """(Platform, currency) → what it wants paid for an hour at least, on the median time, in minor units."""
-_MAY_STILL_EARN = UNDER_WAY | {VisitState.SUBMITTED}
 _THANKS = "Thank you: this bonus was promised to everybody who did as well as you did."
 
 
@@ -44,49 +41,11 @@ class TopUp(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Promised:
-    """What the rule's bonus takes of the cap."""
-
-    each: int
-    """Minor units of one bonus, fees included; 0 where study.toml promises none."""
-    waiting: int
-    """People who may still earn it, or have and weren't paid it yet."""
-
-    @property
-    def beside(self) -> int:
-        return self.each * self.waiting
-
-
-@dataclass(frozen=True, slots=True)
 class RulePaid:
     """What one round paid by the rule."""
 
     paid: int
     held: int
-
-
-def promised(session: Session, study: Study, platform: Platform) -> Promised:
-    """How much of the cap must be kept for bonuses by rule."""
-    pay = study.file.pay
-    if not pay.bonus or Capability.BONUS not in platform.capabilities:
-        return Promised(0, 0)
-    sent = _sent(session)
-    judged = judged_visits(session)
-    owed = sum(deserves(pay, visit, verdict) and visit.id not in sent for _, visit, verdict in judged)
-    came = (visit for posting in _postings(session, platform) for visit in visits_of(session, posting))
-    under_way = sum(visit.state in _MAY_STILL_EARN for visit in came)
-    each = price(platform, Money(amount=pay.bonus, currency=pay.currency)).amount
-    return Promised(each, owed + under_way)
-
-
-def deserves(pay: PaySection, visit: Visit, verdict: Verdict) -> bool:
-    """Whether somebody earned the bonus of ``[pay]``; being excluded takes nothing away."""
-    if visit.submitted_at is None or visit.payment == Payment.REJECTED:
-        return False
-    if pay.bonus_for == "completion":
-        return True
-    catch = verdict.checks.get("catch_trials")
-    return catch is not None and catch["measured"] == 1.0
 
 
 def pay_by_rule(this: Round, reserved: int) -> RulePaid:
@@ -97,11 +56,11 @@ def pay_by_rule(this: Round, reserved: int) -> RulePaid:
         reserved: minor units promised to others as rewards.
     """
     pay = this.study.file.pay
-    if not pay.bonus or Capability.BONUS not in this.platform.capabilities:
+    if not one_bonus(this.study, this.platform):
         return RulePaid(0, 0)
     with this.store.read() as session:
-        sent = _done(session)
-        earned = [visit for _, visit, verdict in judged_visits(session) if deserves(pay, visit, verdict)]
+        sent = with_bonus(session, IntentState.DONE)
+        earned = [visit for _, visit, verdict in judged_visits(session, label=None) if deserves(pay, visit, verdict)]
     waiting = [visit for visit in earned if visit.payment == Payment.PAID and visit.id not in sent]
     outcomes = [_pay(this, visit.id, reserved) for visit in waiting if visit.posting_id == this.posting]
     return RulePaid(outcomes.count("paid"), outcomes.count("held"))
@@ -162,24 +121,6 @@ def _hours_in_time(session: Session) -> list[tuple[Visit, float]]:
         for _, visit, _ in judged_visits(session)
         if visit.submitted_at is not None and visit.left_at is None
     ]
-
-
-def _postings(session: Session, platform: Platform) -> list[str]:
-    return [posting.id for posting in postings(session) if posting.platform == platform.name]
-
-
-def _rule_intents(session: Session) -> list[Intent]:
-    return [one for one in all_intents(session) if one.operation == "bonus" and one.subject.endswith(f"/{NAME}")]
-
-
-def _sent(session: Session) -> set[str]:
-    """Visits whose rule's bonus counts against the cap as a bonus already."""
-    taken = (IntentState.OPEN, IntentState.DONE)
-    return {_visit_of(one) for one in _rule_intents(session) if one.state in taken}
-
-
-def _done(session: Session) -> set[str]:
-    return {_visit_of(one) for one in _rule_intents(session) if one.state == IntentState.DONE}
 
 
 def _bonuses(session: Session, reward: Money, each: Money) -> dict[str, int]:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from crowd_imi.harvester.context import OCCUPYING, held_by_unknown
 from crowd_imi.harvester.progress import attrition, next_steps, unit_statuses
 from crowd_imi.harvester.records import Difference, Status
-from crowd_imi.harvester.rules import promised, top_up
+from crowd_imi.harvester.rules import top_up
 from crowd_imi.harvester.strays import strays_of
 from crowd_imi.ledger import Books, books
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
 from crowd_imi.platforms.base import Capability, Platform, price
+from crowd_imi.promises import Promised, promised
 from crowd_imi.records import Money
 from crowd_imi.stock import ArmStatus, arm_status, excluded_by, take_stock, together
 from crowd_imi.store import Store
@@ -58,7 +59,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         platform=platform.name,
         posted=posting is not None and posting.platform_id is not None,
         arms=tuple(arm_status(arm.id, stock, judged) for arm in study.file.arms),
-        pilot=_pilot(study, store, each),
+        pilot=_pilot(study, store, each, bonuses),
         units=units,
         attrition=left,
         excluded_by=excluded_by(verdict for _, verdict in judged),
@@ -86,13 +87,13 @@ def _posting(store: Store, platform: str) -> Posting | None:
         return next((posting for posting in postings(session, MAIN) if posting.platform == platform), None)
 
 
-def _pilot(study: Study, store: Store, each: Money) -> ArmStatus | None:
+def _pilot(study: Study, store: Store, each: Money, bonuses: Promised) -> ArmStatus | None:
     """The pilot's tasks, all arms together."""
     with store.read() as session:
         if not postings(session, PILOT):
             return None
         judged = verdicts(session, PILOT)
-    stock = take_stock(study, store, each, PILOT)
+    stock = take_stock(study, store, each, PILOT, beside=bonuses.beside, each_beside=bonuses.each)
     return together("pilot", [arm_status(arm.id, stock, judged) for arm in study.file.arms])
 
 

@@ -3,7 +3,7 @@
 Of such a submission the study keeps a name that follows from the platform's id by the study's key, and no id.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
@@ -11,15 +11,15 @@ from sqlalchemy.orm import Session
 from crowd_imi.allocation import hash_key
 from crowd_imi.errors import HarvestError, PlatformError
 from crowd_imi.harvester.context import Round
-from crowd_imi.harvester.money import require_reason
+from crowd_imi.harvester.money import forget_meant, require_reason
 from crowd_imi.keys import keyed_hash, participant_hash, study_key
 from crowd_imi.ledger import IntentState, Operation, PaidCall, lease, note, spend
 from crowd_imi.lifecycle import PAYABLE, PlatformStatus
-from crowd_imi.platforms.base import Platform, price
+from crowd_imi.platforms.base import Platform, PlatformSubmission, price
 from crowd_imi.store import Store
 from crowd_imi.store.money import STRAY, find_intent
 from crowd_imi.store.postings import postings
-from crowd_imi.store.submissions import count_payable, submission_ids, visits_of
+from crowd_imi.store.submissions import count_payable, participants_of, submission_ids
 from crowd_imi.study import Study
 
 
@@ -33,23 +33,37 @@ def stray_name(key: bytes, submission: str) -> str:
     return f"{STRAY}{keyed_hash(key, 'stray', submission)[:16]}"
 
 
-def book_found(this: Round) -> None:
-    """Write down who was approved on the platform itself and has no visit here, so that the cap sees the money.
+def owners(study: Study, store: Store, platform: Platform, listed: Collection[PlatformSubmission]) -> dict[str, str]:
+    """Submission on the platform → its visit here; those that are missing are strays.
 
-    Whoever's ids were deleted has a visit, which is known by the participant's hash, and was booked when it was paid.
+    Whoever's ids were deleted has a visit, which is known by the participant's hash. Ids whose visit never came about, as
+    the server was killed at that moment, are nobody's.
     """
+    with store.people() as people:
+        ids = submission_ids(people, platform.name)
+    with store.read() as session:
+        participants = participants_of(session)
+    ours = {submission: visit for visit, submission in ids.items() if visit in participants}
+    forgotten = {participant: visit for visit, participant in participants.items() if visit not in ids}
+    if forgotten:
+        lab = hash_key(store, study)
+        for found in listed:
+            visit = forgotten.get(participant_hash(lab, platform.name, found.participant))
+            if visit is not None:
+                ours.setdefault(found.id, visit)
+    return ours
+
+
+def book_found(this: Round) -> None:
+    """Write down who was approved on the platform itself and has no visit here, so that the cap sees the money."""
     approved = [found for found in this.listed.values() if found.status == PlatformStatus.APPROVED]
-    strangers = strays_of({found.id: found.status for found in approved}, this.submissions, set(this.submissions))
+    ours = owners(this.study, this.store, this.platform, approved)
+    strangers = [found.id for found in approved if found.id not in ours]
     if not strangers:
         return
-    key, lab = study_key(this.study.key), hash_key(this.store, this.study)
+    key = study_key(this.study.key)
+    names = {stray_name(key, submission): submission for submission in strangers}
     with this.store.read() as session:
-        forgotten = {visit.participant for visit in visits_of(session, this.posting) if visit.id not in this.submissions}
-        names = {
-            stray_name(key, found.id): found.id
-            for found in approved
-            if found.id in strangers and participant_hash(lab, this.platform.name, found.participant) not in forgotten
-        }
         calls = {name: _unbooked(session, name) for name in sorted(names)}
     for name, operation in calls.items():
         if operation is not None:
@@ -112,21 +126,20 @@ def reject_stray(study: Study, store: Store, platform: Platform, name: str, reas
         PlatformError: the platform said no.
     """
     require_reason(platform, reason)
-    with lease(store, "reject", study.file.pay.cap_money):
+    with lease(store, "reject", study.file.pay.cap_money) as held:
         submission = _find(study, store, platform, name)
         with _naming_nobody(name, submission):
             platform.reject(submission, reason.strip())
+        forget_meant(held, name)
 
 
 def _find(study: Study, store: Store, platform: Platform, name: str) -> str:
     key = study_key(study.key)
-    with store.people() as people:
-        ours = set(submission_ids(people, platform.name).values())
     with store.read() as session:
         posted = [posting.platform_id for posting in postings(session) if posting.platform_id is not None]
     for posting in posted:
         for found in platform.submissions(posting):
-            if stray_name(key, found.id) == name and found.id not in ours:
+            if stray_name(key, found.id) == name and found.id not in owners(study, store, platform, [found]):
                 return found.id
     raise HarvestError(f"{platform.name} has no submission {name} without a visit here; `crowd-imi ledger` lists them")
 

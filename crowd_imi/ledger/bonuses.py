@@ -21,6 +21,8 @@ from crowd_imi.store.money import find_intent, intents_in
 from crowd_imi.store.tables import Intent
 
 _ARRIVED, _DID_NOT_ARRIVE = "a person says that it arrived", "a person says that it did not arrive"
+_OTHERS = "did those that were sent with it"
+"""Said of many at once, this isn't taken for a look at each: what shows of them nevertheless is asked for once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class _Waiting:
     noted: str | None
     """What an earlier process wrote down right before the money moved."""
     insisted: bool
-    """A person looked and said that it didn't arrive."""
+    """A person looked and said of this very one that it didn't arrive."""
 
 
 def pay_bonus(lease: HeldLease, platform: Platform, bonus: Bonus, reserved: int = 0) -> str:
@@ -196,10 +198,12 @@ def decide(lease: HeldLease, intent_id: str, *, arrived: bool) -> Intent:
         if intent.state != IntentState.OPEN:
             raise LedgerError(f"bonus {intent_id} is {intent.state} already ({intent.outcome}), so there is nothing to decide")
         noted = intent.outcome
-        others = [] if noted is None else intents_in(session, IntentState.OPEN, "bonus")
-        for one in (intent, *(other for other in others if other.outcome == noted and other.id != intent.id)):
+        left_open = [] if noted is None else intents_in(session, IntentState.OPEN, "bonus")
+        others = [other for other in left_open if other.outcome == noted and other.id != intent.id]
+        among = f", and neither {_OTHERS}" if others and not arrived else ""
+        for one in (intent, *others):
             one.state = (IntentState.DONE if arrived else IntentState.REFUSED).value
-            one.outcome = f"{noted or 'never sent'}; {_ARRIVED if arrived else _DID_NOT_ARRIVE}"
+            one.outcome = f"{noted or 'never sent'}; {_ARRIVED if arrived else _DID_NOT_ARRIVE}{among}"
             one.closed_at = lease.store.now()
         return intent
 
@@ -224,7 +228,7 @@ def _send(lease: HeldLease, platform: Platform, waiting: Sequence[_Waiting]) -> 
             said = said.replace(bonus.submission, f"of visit {bonus.visit}")
         for one in waiting:
             close(lease, one.intent.id, IntentState.REFUSED, said)
-        raise
+        raise type(error)(said) from None
 
 
 def _require_alone(lease: HeldLease, platform: Platform, noted: str | None, these: set[str]) -> None:

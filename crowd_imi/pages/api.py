@@ -76,7 +76,7 @@ def visit() -> Response:
             answered=len(answers),
             correct=sum(answer.correct for answer in answers),
             practice=practice,
-            main=main_view(found, task, here.sprites_of(task)),
+            main=main_view(found, task, here.sprites_at),
             texts=here.texts,
             completion=_completion(found, step),
         )

@@ -57,7 +57,7 @@ def create_app(study: Study, store: Store, platform: Platform | None, *, run_fol
 
     Raises:
         DesignError: there is no plan, or it has no practice.
-        PagesError: sprites are hosted for pages at another address, or those of another plan are.
+        PagesError: sprites are hosted for pages at another address, or not all of them are.
         StoreError: the store was made from another plan.
         StudyError: the template has no texts in the study's language, or some that can't be filled.
     """

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import has_ended
 from crowd_imi.errors import Refused
-from crowd_imi.pages.hosted import OWN
 from crowd_imi.pages.pace import Pace
 from crowd_imi.pages.requests import Request, storable
 from crowd_imi.pages.tokens import Tokens
@@ -63,10 +62,6 @@ class Pages:
             return True
         with self.store.read() as session:
             return shows(session, sprite)
-
-    def sprites_of(self, task: TaskTrials) -> str:
-        """Where browsers get a task's sprites: what came after the plan isn't hosted, and comes from these pages."""
-        return self.sprites_at if task.trials[0].sprite in self.sprites else OWN
 
     def task(self, session: Session, task_id: int) -> TaskTrials:
         """A task's trials, from memory when they were read before."""

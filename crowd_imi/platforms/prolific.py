@@ -261,7 +261,9 @@ class ProlificPlatform:
         lines = "\n".join(f"{_id(o.submission)},{o.money.amount // 100}.{o.money.amount % 100:02d}" for o in orders)
         # Made twice after a cut, a batch costs nothing: only paying it does.
         content = {"study_id": posting, "csv_bonuses": lines}
-        batch = str(self._api.put("submissions/bonus-payments/", content, method="POST")["id"])
+        made = self._api.put("submissions/bonus-payments/", content, method="POST")
+        _require_whole(made, sum(order.money.amount for order in orders))
+        batch = str(made["id"])
         note(f"batch {batch}")
         self._api.once(f"bulk-bonus-payments/{_id(batch)}/pay/", {})
         return f"batch {batch}"
@@ -434,6 +436,16 @@ def _id(identity: str) -> str:
 def _study_of(found: Mapping[str, Any]) -> str:
     study = found.get("study_id") or found.get("study")
     return str(study.get("id") if isinstance(study, Mapping) else study)
+
+
+def _require_whole(batch: Mapping[str, Any], amount: int) -> None:
+    """Make sure that Prolific took all bonuses of a batch, while nothing is paid; its sum is in minor or major units."""
+    understood = batch.get("amount")
+    if isinstance(understood, int | float) and round(100 * understood) not in (100 * amount, amount):
+        raise PlatformError(
+            f"Prolific made bonuses of {understood} of a list of {amount} (in minor units), so it left some out; nothing was "
+            "paid: pay them in parts, to see which"
+        )
 
 
 def _bonuses(found: Mapping[str, Any], currency: str) -> tuple[PlatformBonus, ...]:

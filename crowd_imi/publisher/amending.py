@@ -12,7 +12,7 @@ from math import gcd
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from crowd_imi.errors import PublishError, command
+from crowd_imi.errors import CapReached, PublishError, command
 from crowd_imi.ledger import HeldLease, IntentState, PaidCall, close, lease
 from crowd_imi.ledger.paid_calls import intend
 from crowd_imi.lifecycle import VisitState
@@ -24,7 +24,7 @@ from crowd_imi.records import Money
 from crowd_imi.stock import take_stock
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.money import intents_in
-from crowd_imi.store.postings import MAIN, postings
+from crowd_imi.store.postings import MAIN, PILOT, postings
 from crowd_imi.store.tables import Posting, Task, Trial, Visit
 from crowd_imi.store.tasks import add_tasks, amendments, keep_amendment, retire, set_aside
 from crowd_imi.study import ArmSection, Study
@@ -108,12 +108,14 @@ def places_needed(study: Study, store: Store, offer: Offer, amendment: Amendment
 
 
 def offer_for(study: Study, store: Store, platform: Platform, amendment: Amendment) -> Offer:
-    """What an amendment may cost at most.
+    """What an amendment may cost at most: nothing where the study was stopped, as nobody comes any more.
 
     Raises:
         PublishError: with what is spent and promised already it is more than the cap.
     """
     terms = offer_of(study, 0, platform)
+    if _is_stopped(platform, _require_posted(study, store, platform)):
+        return terms
     return offer_of(study, places_needed(study, store, terms, amendment), platform, promised=promised(study, store, platform))
 
 
@@ -131,16 +133,20 @@ def carry_out(  # noqa: PLR0913, PLR0917 (what, with what, where)
         offer: as ``offer_for`` says.
 
     Raises:
-        PublishError: somebody else amended the study meanwhile.
+        PublishError: somebody else amended the study meanwhile, or the cap doesn't hold it any more.
         PlatformError: the platform said no; the next run or harvest raises the places.
         LedgerError: somebody else spends at the moment, or the cap forbids it.
     """
     with lease(store, amendment.kind, study.file.pay.cap_money) as held:
         posting = _require_posted(study, store, platform)
         _close_unborn(held, store)
+        now = offer_for(study, store, platform, amendment)  # much may have been paid since, where panels were made anew
+        offer = now if now.places < offer.places else offer
         if offer.places and _is_open(platform, posting):
             target = platform.places(str(posting.platform_id)) + offer.places
-            intend(held, PaidCall("places", f"{posting.id}/{amendment.name}/{target}", offer.total))
+            intent, _ = intend(held, PaidCall("places", f"{posting.id}/{amendment.name}/{target}", offer.total))
+            if intent.state == IntentState.HELD:
+                raise CapReached(f"{amendment.name}: {intent.outcome}")
         with store.write() as session:
             held.renew(session)
             earlier = amendments(session)
@@ -208,6 +214,12 @@ def _require_posted(study: Study, store: Store, platform: Platform) -> Posting:
         raise PublishError(f"{store.url}: this is a {store.kind}; only a published study is amended")
     with store.read() as session:
         found = [posting for posting in postings(session, MAIN) if posting.platform == platform.name and posting.platform_id]
+        piloted = any(posting.platform_id for posting in postings(session, PILOT))
+    if not found and piloted:
+        raise PublishError(
+            f"{study.folder}: only the pilot is posted, and the study is frozen since; run `{command('publish', study.folder)}` "
+            "first, or copy the folder without study.lock and study.db to a new study and change that"
+        )
     if not found:
         raise PublishError(
             f"{study.folder}: the study isn't published yet; edit study.toml, or run `{command('publish', study.folder)}`"
@@ -217,10 +229,14 @@ def _require_posted(study: Study, store: Store, platform: Platform) -> Posting:
 
 def _require_open(study: Study, store: Store, platform: Platform) -> None:
     posting = _require_posted(study, store, platform)
-    if posting.state == PostingState.STOPPED or platform.state(str(posting.platform_id)) is PostingState.STOPPED:
+    if _is_stopped(platform, posting):
         raise PublishError(f"{study.file.study.name} was stopped on {platform.name}, which is for good; publish a new study")
     if not _is_open(platform, posting):
         raise PublishError(f"{study.file.study.name} is paused; run `{command('resume', study.folder)}` first")
+
+
+def _is_stopped(platform: Platform, posting: Posting) -> bool:
+    return posting.state == PostingState.STOPPED or platform.state(str(posting.platform_id)) is PostingState.STOPPED
 
 
 def _is_open(platform: Platform, posting: Posting) -> bool:

@@ -93,8 +93,8 @@ def money_problems(
         return
     if balance.currency != offer.total.currency:
         yield f"pay.currency = {offer.total.currency!r}: this account on {choice.name} pays in {balance.currency}; change it"
-    elif balance.amount < offer.total.amount:
-        yield f"the balance on {choice.name} is {balance}, and the study costs {offer.total}; top it up first"
+    elif balance.amount < offer.most.amount:
+        yield f"the balance on {choice.name} is {balance}, and the study costs {offer.most}; top it up first"
     quoted = platform.quote(offer.reward, offer.places)
     # Each place's fee is rounded by itself, the whole study's once.
     if quoted is not None and quoted.amount - offer.total.amount > offer.places:

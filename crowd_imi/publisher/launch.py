@@ -14,8 +14,10 @@ from crowd_imi.errors import PublishError, StoreError
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.ledger import PaidCall, lease, spend
 from crowd_imi.plan import Amendment, Plan, PlannedTask, load_plan
-from crowd_imi.platforms.base import Ending, Platform, PostingRequest, price
+from crowd_imi.platforms.base import Ending, Platform, PostingRequest, PostingState, price
 from crowd_imi.platforms.opening import Choice
+from crowd_imi.promises import one_bonus
+from crowd_imi.promises import promised as bonuses_promised
 from crowd_imi.publisher.lock import keep_amendments, keep_lock, make_lock, require_lock, was_refused
 from crowd_imi.records import Money
 from crowd_imi.stock import take_stock
@@ -23,7 +25,7 @@ from crowd_imi.store import Clock, Store, StoreKind
 from crowd_imi.store.engine import database_urls
 from crowd_imi.store.lab import ROW as LAB_KEY
 from crowd_imi.store.lab import lab_key_mark
-from crowd_imi.store.money import bonus_spending, find_intent, keep_terms
+from crowd_imi.store.money import bonus_spending, find_intent, keep_terms, stray_spending
 from crowd_imi.store.people import holds_ids
 from crowd_imi.store.postings import MAIN, PILOT, chosen_platform, keep_platform, postings
 from crowd_imi.store.tables import Posting, Task
@@ -41,7 +43,14 @@ class Offer:
     """The platform's, on each reward."""
     total: Money
     """If every place is taken and paid, fees included; replacements come on top, up to the cap."""
+    bonuses: Money
+    """If everybody there earns the bonus of ``[pay]``, fees included."""
     cap: Money
+
+    @property
+    def most(self) -> Money:
+        """What has to be there when these places are offered."""
+        return Money(amount=self.total.amount + self.bonuses.amount, currency=self.total.currency)
 
 
 def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, clock: Clock | None = None) -> Store:
@@ -98,26 +107,38 @@ def offer_of(study: Study, places: int, platform: Platform, *, promised: int = 0
     each = price(platform, pay.reward_money)
     fee = Money(amount=each.amount - pay.reward, currency=pay.currency)
     total = Money(amount=places * each.amount, currency=pay.currency)
-    if total.amount + promised > pay.cap:
+    bonuses = Money(amount=places * one_bonus(study, platform), currency=pay.currency)
+    offer = Offer(places, pay.reward_money, fee, total, bonuses, pay.cap_money)
+    wanted = offer.most.amount + promised
+    if places and wanted > pay.cap:  # where no place is added, nothing more is promised
         beside = f" ({pay.reward_money} and a fee of {fee})" if fee.amount else ""
+        earned = f", and {bonuses} in bonuses" if bonuses.amount else ""
         others = f", and {Money(amount=promised, currency=pay.currency)} are spent or promised already" if promised else ""
         raise PublishError(
-            f"{study.toml}: {places} tasks × {each}{beside} = {total}{others}, but pay.cap allows {pay.cap_money}; "
-            f"raise pay.cap to at least {total.amount + promised} (more, to replace "
+            f"{study.toml}: {places} tasks × {each}{beside} = {total}{earned}{others}, but pay.cap allows {pay.cap_money}; "
+            f"raise pay.cap to at least {wanted} (more, to replace "
             "who is excluded), or plan fewer tasks"
         )
-    return Offer(places, pay.reward_money, fee, total, pay.cap_money)
+    return offer
 
 
 def promised(study: Study, store: Store, platform: Platform) -> int:
-    """Minor units that are spent, or promised to who takes part or may do so on a posting that there is."""
+    """Minor units that are spent, or promised to who takes part or may do so on a posting that there is.
+
+    Who handed in on the platform without a visit here may be approved there: all of its places count, where they cost more
+    than what is known of here.
+    """
     each = price(platform, study.file.pay.reward_money)
-    stock = take_stock(study, store, each)
     with store.read() as session:
-        posted = {posting.label for posting in postings(session) if posting.platform_id is not None}
-        bonuses = bonus_spending(session)
-    nobodys = len(stock.open) + len(stock.unaffordable) if MAIN in posted else 0
-    return (stock.payable + nobodys + stock.elsewhere) * each.amount + bonuses
+        posted = [posting for posting in postings(session) if posting.platform_id is not None]
+        bonuses = bonuses_promised(session, study, platform)
+        spent_beside, strays = bonus_spending(session), stray_spending(session)
+    stock = take_stock(study, store, each, beside=bonuses.beside, each_beside=bonuses.each)
+    nobodys = len(stock.open) + len(stock.unaffordable) if any(posting.label == MAIN for posting in posted) else 0
+    coming = nobodys + stock.elsewhere
+    places = sum(platform.places(str(one.platform_id)) for one in posted if one.state != PostingState.STOPPED)
+    rewards = max((stock.payable + coming) * each.amount + strays, places * each.amount)
+    return rewards + spent_beside - strays + bonuses.beside + coming * bonuses.each
 
 
 def note_platform(store: Store, choice: Choice, offer: Offer, label: str = MAIN) -> Posting:
@@ -181,9 +202,10 @@ def launch(study: Study, store: Store, platform: Platform, choice: Choice, label
     if store.about("plan_sha256") != plan.sha256:
         raise PublishError(f"{study.plan}: the tasks were planned anew since {store.url} was made; publish from a new folder")
     places = len(plan.tasks) if label == MAIN else len(pilot_of(store))
-    already = 0 if is_posted(store, label) else promised(study, store, platform)
-    offer = offer_of(study, places, platform, promised=already)
     with lease(store, "publish", study.file.pay.cap_money) as held:
+        # Nobody else spends from here on: what the cap held when the offer was looked at may be promised since.
+        already = 0 if is_posted(store, label) else promised(study, store, platform)
+        offer = offer_of(study, places, platform, promised=already)
         if store.kind is StoreKind.STUDY:
             _freeze(study, store, plan)
         posting = note_platform(store, choice, offer, label)

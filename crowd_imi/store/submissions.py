@@ -125,10 +125,17 @@ def verdicts(session: Session, label: str = "main") -> Sequence[tuple[str, Verdi
     return [(arm, verdict) for arm, verdict in session.execute(chosen)]
 
 
-def judged_visits(session: Session) -> Sequence[tuple[str, Visit, Verdict]]:
-    """Arm, visit and verdict of every submission that was judged and is analysed, in the order of arrival."""
+def judged_visits(session: Session, label: str | None = "main") -> Sequence[tuple[str, Visit, Verdict]]:
+    """Arm, visit and verdict of every submission that was judged, in the order of arrival.
+
+    Args:
+        session: any.
+        label: whose: those of the study, which are analysed, or of its pilot; None for both.
+    """
     chosen = select(Task.arm, Visit, Verdict).join(Visit, Visit.id == Verdict.visit_id).join(Task, Task.id == Visit.task_id)
-    found = session.execute(chosen.where(Visit.label == "main").order_by(Visit.arrived_at, Visit.id))
+    if label is not None:
+        chosen = chosen.where(Visit.label == label)
+    found = session.execute(chosen.order_by(Visit.arrived_at, Visit.id))
     return [(arm, visit, verdict) for arm, visit, verdict in found]
 
 
@@ -147,6 +154,12 @@ def submission_ids(people: Session, platform: str) -> dict[str, str]:
     """Visit id → the platform's id of its submission, from people.db; some visits may never have come about."""
     chosen = select(Person.visit_id, Person.platform_submission).where(Person.platform == platform)
     return {row.visit_id: row.platform_submission for row in people.execute(chosen)}
+
+
+def participants_of(session: Session) -> dict[str, str]:
+    """Visit id → its participant's hash, of every visit but previews."""
+    chosen = select(Visit.id, Visit.participant).where(Visit.label != "preview")
+    return {row.id: row.participant for row in session.execute(chosen)}
 
 
 def see_strays(session: Session, posting: str, submissions: Iterable[str], now: int) -> dict[str, int]:

@@ -206,6 +206,71 @@ def test_unknown_visits_are_named(crowd: Crowd):
         pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id, 0))
 
 
+@pytest.mark.parametrize("amount", [5001, 2**31, 10**30])
+def test_more_than_the_whole_cap_is_no_bonus(crowd: Crowd, amount: int):
+    visit = crowd.take_part("anna")
+    with pytest.raises(HarvestError, match=r"more than the whole cap of 50\.00 USD"):
+        pay(crowd.study, crowd.store, crowd.platform, extra(visit.id, amount))
+    assert books(crowd).held.amount == 0
+
+
+@pytest.mark.parametrize("name", ["", "a/compensation", "a\0b"])
+def test_a_name_that_could_pass_for_a_compensation_is_refused(crowd: Crowd, name: str):
+    visit = crowd.take_part("anna")
+    with pytest.raises(HarvestError, match="no name of a bonus"):
+        pay(crowd.study, crowd.store, crowd.platform, Compensation(visit.id, Money(amount=10, currency="USD"), name, "Thanks."))
+
+
+def test_a_rejection_that_is_overturned_on_the_platform_is_booked_once(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+    visit = crowd.take_part("anna")
+    reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON)
+    with closing(sqlite3.connect(crowd.folder / "local.db")) as there, there:
+        there.execute("UPDATE submission SET status = 'awaiting_review'")
+    crowd.platform.approve(crowd.submission_of("anna"))
+    for _ in range(2):
+        run(crowd)
+    assert crowd.state(visit) == ("excluded", "paid", False)
+    assert books(crowd).spent.amount == 150 and books(crowd).differences == 0
+
+
+def test_who_is_approved_there_beside_a_compensation_is_booked_so_that_the_cap_sees_both(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.submit(visit)
+    crowd.platform.give_back(crowd.submission_of("anna"))
+    run(crowd)
+    pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id))
+    crowd.platform.approve(crowd.submission_of("anna"))
+    for _ in range(2):
+        run(crowd)
+    assert books(crowd).spent.amount == 300 and books(crowd).differences == 0
+
+
+def test_who_gives_the_place_back_after_being_paid_stays_paid_and_is_shown(crowd: Crowd):
+    visit = crowd.take_part("anna")
+    run(crowd)
+    with closing(sqlite3.connect(crowd.folder / "local.db")) as there, there:
+        there.execute("UPDATE submission SET status = 'returned'")
+    done = run(crowd)
+    assert (done.paid, done.refused) == (0, ()) and crowd.state(visit)[:2] == ("valid", "paid")
+    assert crowd.paid() == 150 and books(crowd).differences == 1
+
+
+def test_a_rejection_closes_the_approval_that_a_crash_left_open(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+    visit = crowd.take_part("anna")
+
+    def cut(submission: str) -> None:
+        raise Unreachable(f"no answer about {submission}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crowd.platform, "approve", cut)
+        run(crowd)
+    assert books(crowd).unknown.amount == 150
+    reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON)
+    run(crowd)
+    assert (books(crowd).unknown.amount, books(crowd).spent.amount, books(crowd).differences) == (0, 0, 0)
+
+
 def test_what_was_paid_there_and_not_by_us_is_a_difference(crowd: Crowd):
     for name in ("anna", "ben"):
         crowd.take_part(name)

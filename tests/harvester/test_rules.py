@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from crowd_imi.errors import PublishError
 from crowd_imi.harvester import harvest
 from crowd_imi.records import Money
 from crowd_imi.store.tables import Visit
@@ -43,8 +44,11 @@ def test_for_completion_everybody_who_submits_gets_it_excluded_or_not(tmp_path: 
 
 
 def test_places_are_offered_only_as_far_as_rewards_and_bonuses_fit_the_cap(tmp_path: Path):
-    # Four tasks at 150 and a bonus of 40: 700 pay three submissions (570), and a fourth one (190) doesn't fit.
-    crowd = posted(tmp_path, "bonus = 40", SMALL.replace("cap = 5000", "cap = 700"))
+    # Four tasks at 150 and a bonus of 40 want 760; a cap of 700 pays three submissions (570), and a fourth (190) doesn't fit.
+    with pytest.raises(PublishError, match=r"6\.00 USD, and 1\.60 USD in bonuses, .* at least 760"):
+        posted(tmp_path / "low", "bonus = 40", SMALL.replace("cap = 5000", "cap = 759"))
+    crowd = posted(tmp_path, "bonus = 40", SMALL.replace("cap = 5000", "cap = 760"))
+    crowd.study = posted_study(tmp_path, "bonus = 40", 700)
     done = go(crowd)
     assert done.places == 3 and len(done.short) == 1
     for name in ("anna", "ben", "carl"):

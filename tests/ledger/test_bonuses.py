@@ -292,6 +292,31 @@ def test_one_refusal_does_not_keep_the_others_waiting(store: Store):
             return super().send_bonuses(orders, note)
 
     platform = Refusing()
-    with pytest.raises(PlatformError, match="s2 can't"):
+    with pytest.raises(PlatformError, match="of visit v2 can't"):  # platforms' ids stay in people.db
         pay_all(store, platform, [bonus_of(number) for number in (1, 2, 3)])
     assert platform.sent == [("s1", 10), ("s3", 10)]
+
+
+def test_what_shows_of_a_batch_that_a_person_takes_for_lost_is_not_sent_again(store: Store, platform: Platform):
+    # Two of three arrived, which shows only after a person has said that none did.
+    listed = [bonus_of(number) for number in (1, 2, 3)]
+    batching(platform).fails = Unreachable("no answer")
+    with pytest.raises(Unreachable):
+        pay_all(store, platform, listed)
+    platform.fails = None
+    platform.sent.pop()
+    with lease(store, "test", CAP) as held:
+        decide(held, _intents(store)["v1/list-1"], arrived=False)
+    platform.settled = 2
+    for arrived in ("v1/list-1", "v2/list-1"):
+        with pytest.raises(Undecidable, match="shows 1 of this amount, and our books 0 others"):
+            pay_all(store, platform, listed)
+        with lease(store, "test", CAP) as held:
+            decide(held, _intents(store)[arrived], arrived=True)
+    pay_all(store, platform, listed)
+    assert platform.sent == [("s1", 10), ("s2", 10), ("s3", 10)]
+
+
+def _intents(store: Store) -> dict[str, str]:
+    with store.read() as session:
+        return {intent.subject: intent.id for intent in session.scalars(select(Intent))}

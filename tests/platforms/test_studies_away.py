@@ -1,5 +1,6 @@
 """Whole studies on Prolific's and MTurk's stand-ins over HTTP: codes, strays, lists of bonuses, made-up ids, both books."""
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,22 +9,24 @@ from sqlalchemy import select
 
 from benchmarks.line import Line
 from crowd_imi.allocation import Arrival, arrive
-from crowd_imi.errors import HarvestError, Refused
+from crowd_imi.errors import HarvestError, PlatformError, Refused, Unreachable
 from crowd_imi.harvester import harvest
 from crowd_imi.harvester.bonus_list import pay_out, plan_payout
 from crowd_imi.harvester.both_books import Ledger, ledger
 from crowd_imi.harvester.money import Compensation, pay
-from crowd_imi.harvester.strays import pay_stray, reject_stray
+from crowd_imi.harvester.strays import pay_stray, reject_stray, stray_name
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.platforms.base import Ending, Platform
+from crowd_imi.platforms.mturk.client import TurkRefusal
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.platforms.prolific import ProlificPlatform
+from crowd_imi.platforms.prolific_api import ProlificApi
 from crowd_imi.platforms.standins.prolific.desk import Account
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.records import Money
 from crowd_imi.store import StoreKind
 from crowd_imi.store.money import all_intents
-from crowd_imi.store.tables import Visit
+from crowd_imi.store.tables import Person, Visit
 from crowd_imi.study import ProlificSection
 from tests.contract.mturk import MturkRig, mturk
 from tests.contract.prolific import TOKEN, ProlificRig, served
@@ -194,13 +197,50 @@ def test_ids_that_were_deleted_make_no_strays_that_are_booked_again(away: Away):
     away.take_part("anna")
     away.run()
     booked = away.intents()
-    from crowd_imi.store.tables import Person
-
     with away.store.people() as people:
         for person in people.scalars(select(Person)).all():
             people.delete(person)
     away.run()
     assert away.intents() == booked
+    assert away.books().differences == 0
+    name = stray_name(study_key(away.study.key), away.queries["anna"]["SESSION_ID"])
+    with pytest.raises(HarvestError, match="without a visit here"):  # it has one
+        pay_stray(away.study, away.store, away.platform, name)
+    assert away.intents() == booked
+
+
+def test_ids_whose_visit_never_came_about_are_a_strays(away: Away):
+    handed_in = stray(away, "anna")
+    with away.store.people() as people:  # the server was killed between the ids and the visit
+        ids = Person(
+            visit_id="never", participant="hash", platform="prolific", platform_participant="p", platform_submission=handed_in
+        )
+        people.add(ids)
+    [entry] = [entry for entry in away.books().entries if entry.intent is None]
+    pay_stray(away.study, away.store, away.platform, entry.subject)
+    assert away.rig.rewards() == {handed_in: 150} and away.books().differences == 0
+
+
+def test_a_stray_is_not_rejected_once_it_is_paid_and_an_open_approval_ends_with_a_rejection(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+):
+    paid, refused = stray(away, "anna"), stray(away, "ben")
+    names = {submission: stray_name(study_key(away.study.key), submission) for submission in (paid, refused)}
+    pay_stray(away.study, away.store, away.platform, names[paid])
+    with pytest.raises(PlatformError, match=f"submission {names[paid]} is APPROVED"):
+        reject_stray(away.study, away.store, away.platform, names[paid], REASON)
+    with monkeypatch.context() as patch:
+        patch.setattr(away.platform, "approve", lambda _: (_ for _ in ()).throw(Unreachable("no answer")))
+        with pytest.raises(Unreachable):
+            pay_stray(away.study, away.store, away.platform, names[refused])
+    for _ in range(2):
+        reject_stray(away.study, away.store, away.platform, names[refused], REASON)
+    assert away.intents() == [
+        ("approve", name, EACH, "done" if name == names[paid] else "refused") for name in sorted(names.values())
+    ]
+    with pytest.raises(PlatformError, match="is REJECTED"):
+        pay_stray(away.study, away.store, away.platform, names[refused])
+    assert away.rig.rewards() == {paid: 150} and away.books().differences == 0
 
 
 def test_what_was_partly_paid_on_prolific_counts_at_what_was_paid(away: Away):
@@ -270,6 +310,45 @@ def test_a_list_over_the_cap_pays_nothing(away: Away):
     with pytest.raises(HarvestError, match=r"0\.02 USD over the cap"):
         away.pay_list(away.listed(*(f"{visit},17.26,Thanks" for visit in visits)))
     assert away.rig.bonuses() == [] and away.intents() == []
+
+
+@pytest.mark.parametrize("saved", ["\r\n", "\r"])
+def test_a_list_that_a_spreadsheet_saved_anew_is_the_same_list(away: Away, saved: str):
+    visit = away.take_part("anna").id
+    path = away.listed(f'{visit},1.00,"Café\nmerci"')
+    away.pay_list(path)
+    text = unicodedata.normalize("NFD", path.read_text()).replace("\n", saved)
+    path.write_bytes(text.encode("utf-8-sig"))
+    again = away.pay_list(path)
+    assert (again.bonuses, again.paid_before) == ((), 1)
+    assert len(away.rig.bonuses()) == 1
+
+
+@pytest.mark.parametrize("amount", ["-1.00", "1.005", "1e3", "٣.٥٠", "1,00", "99999999.99", "$1.00", "0.00", ""])
+def test_what_could_be_read_in_two_ways_is_no_amount(away: Away, amount: str):
+    visit = away.take_part("anna").id
+    with pytest.raises(HarvestError, match="is no amount above 0 with two decimals"):
+        away.pay_list(away.listed(f"{visit};{amount};Thanks", header="visit;amount;reason"))
+    assert away.rig.bonuses() == []
+
+
+def test_a_batch_of_which_prolific_leaves_some_out_is_not_paid(away: Away, monkeypatch: pytest.MonkeyPatch):
+    visits = [away.take_part(name).id for name in ("anna", "ben")]
+    path = away.listed(*(f"{visit},1.00,Thanks" for visit in visits))
+    change = ProlificApi.put
+
+    def half(api: ProlificApi, path: str, content: dict[str, object], *, method: str = "PATCH"):
+        if path == "submissions/bonus-payments/":
+            content = {**content, "csv_bonuses": str(content["csv_bonuses"]).splitlines()[0]}
+        return change(api, path, content, method=method)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProlificApi, "put", half)
+        with pytest.raises(PlatformError, match="made bonuses of 100 of a list of 200"):
+            away.pay_list(path)
+    assert away.rig.bonuses() == [] and {state for *_, state in away.intents()} == {"refused"}
+    away.pay_list(path)
+    assert len(away.rig.bonuses()) == 2 and away.books().differences == 0
 
 
 # Both books.
@@ -351,3 +430,19 @@ def test_a_list_is_paid_one_by_one_on_mturk_and_once(turk: Away):
         turk.pay_list(path)
     assert sorted(amount for _, amount in turk.rig.bonuses()) == [50, 50]
     assert turk.books().differences == 0
+
+
+def test_what_mturk_refuses_is_told_without_its_ids_and_keeps_nobody_else_waiting(turk: Away, monkeypatch: pytest.MonkeyPatch):
+    for name in ("anna", "ben"):
+        turk.take_part(name)
+    refused = turk.queries["anna"]["assignmentId"]
+    approve = turk.platform.approve
+
+    def refusing(submission: str) -> None:
+        if submission == refused:
+            raise TurkRefusal(f"assignment {refused} can't be approved", "RequestError")
+        approve(submission)
+
+    monkeypatch.setattr(turk.platform, "approve", refusing)
+    done = turk.run()
+    assert done.paid == 1 and len(done.refused) == 1 and refused not in done.refused[0]

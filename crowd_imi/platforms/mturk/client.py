@@ -53,9 +53,12 @@ _EXPLANATIONS = {
 
 
 class TurkRefusal(PlatformError):
-    """MTurk said no to a request that it understood; ``code`` is its TurkErrorCode without the prefix."""
+    """MTurk said no to a request that it understood; ``code`` is its TurkErrorCode without the prefix.
 
-    def __init__(self, message: str, code: str) -> None:
+    It may be left out, as with every PlatformError: who reports a refusal says the same without the platform's ids.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.code = code
 
