@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
 from crowd_imi.plan import Plan
 from crowd_imi.store import Clock, Store, StoreKind
@@ -76,7 +76,9 @@ def postgres() -> Iterator[Callable[[], str]]:
     run("initdb", "-U", "imi", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
     options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=60"
     run("pg_ctl", "-w", "-l", str(folder / "log"), "-o", options, "start")
-    server = create_engine(f"postgresql+psycopg://imi@/postgres?host={folder}", isolation_level="AUTOCOMMIT")
+    server = create_engine(
+        f"postgresql+psycopg://imi@/postgres?host={folder}", isolation_level="AUTOCOMMIT", poolclass=NullPool
+    )  # some tests end every connection
 
     def new_schema() -> str:
         name = f"t{uuid.uuid4().hex}"

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from crowd_imi.design import avif_grid
-from crowd_imi.design.fidelity import MIN_PSNR, tile_psnr
+from crowd_imi.design.fidelity import min_psnr, tile_psnr
 from crowd_imi.design.pictures import Pixels
 from crowd_imi.plan import Grid
 
@@ -31,7 +31,7 @@ QUALITIES = tuple(sorted({100 - round(quantizer * 100 / 63) for quantizer in ran
 
 At 100 AV1 itself is lossless and only the change of colour space rounds: 48 dB even on noise."""
 START = QUALITIES.index(81)
-"""Where photographs reach 38 dB as a rule."""
+"""Where photographs reach what is wanted, as a rule: the search begins there."""
 DECIBELS_PER_LEVEL = 0.5
 MOST_DECIBELS = 99.0
 """What a tile without any loss counts as."""
@@ -43,7 +43,7 @@ def grid_for(tile: int) -> Grid:
 
 
 def encode_tile(tile: Pixels, grid: Grid) -> bytes:
-    """One tile's cell as an AVIF file, at the lowest quality that keeps ``MIN_PSNR``.
+    """One tile's cell as an AVIF file, at the lowest quality that keeps ``min_psnr`` of its size.
 
     The same bytes for the same tile, whatever else is encoded.
 
@@ -51,17 +51,17 @@ def encode_tile(tile: Pixels, grid: Grid) -> bytes:
         tile: shape (tile, tile, 3).
         grid: how tiles lie.
     """
-    cell = with_gutter(tile, grid)
+    cell, least = with_gutter(tile, grid), min_psnr(grid.tile)
     best, failing, passing = None, -1, len(QUALITIES) - 1
     level = START
     while failing + 1 < passing:
         encoded = encode(cell, grid, level)
         decibels = _decibels(encoded, tile, grid)
-        if decibels >= MIN_PSNR:
+        if decibels >= least:
             best, passing = encoded, level
         else:
             failing = level
-        guess = level + ceil((MIN_PSNR - decibels) / DECIBELS_PER_LEVEL)
+        guess = level + ceil((least - decibels) / DECIBELS_PER_LEVEL)
         level = min(max(guess, failing + 1), passing - 1)
     return best or encode(cell, grid, passing)
 

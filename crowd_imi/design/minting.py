@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from crowd_imi.design import encoding
-from crowd_imi.design.fidelity import MIN_PSNR
+from crowd_imi.design.fidelity import min_psnr
 from crowd_imi.design.pictures import Picture, pixels
 from crowd_imi.errors import DesignError
 from crowd_imi.files import write_atomically
@@ -38,7 +38,7 @@ class Batch:
         A token follows from all that the file's bytes follow from (every picture of the batch, the grid, the encoder's
         settings), so that a file that is there never needs a look inside.
         """
-        settings = f"cells {grid.model_dump_json()} {encoding.QUALITIES} {encoding.ADVANCED} {MIN_PSNR}"
+        settings = f"cells {grid.model_dump_json()} {encoding.QUALITIES} {encoding.ADVANCED} {min_psnr(grid.tile)}"
         recipes = "\n".join(picture.recipe for sprite in self.sprites for picture in sprite)
         recipe = hashlib.sha256(f"{settings}\n{recipes}".encode()).hexdigest()
         tokens = (keyed_hash(key, "sprite", self.name, recipe, str(place)) for place in range(len(self.sprites)))

@@ -69,13 +69,19 @@ def _follow(this: Round, visit_id: str) -> Action:
             action = Action.PAY
         if status == PlatformStatus.REJECTED and visit.payment == Payment.UNPAID:
             visit.payment = Payment.REJECTED.value  # by a person, here or there
+    if action is Action.NOTE_PAID:
+        _note_paid(this, visit_id)
+    return action
+
+
+def _note_paid(this: Round, visit_id: str) -> None:
+    with this.store.read() as session:
         booked = find_intent(session, "approve", visit_id)
-    if action is Action.NOTE_PAID and (booked is None or booked.state != IntentState.DONE):
+    if booked is None or booked.state != IntentState.DONE:
         paid = this.price_of(this.submissions.get(visit_id))
         note(this.lease, PaidCall("approve", visit_id, paid), "approved on the platform")
-        with this.store.write() as session:
-            session.get_one(Visit, visit_id).payment = Payment.PAID.value
-    return action
+    with this.store.write() as session:
+        session.get_one(Visit, visit_id).payment = Payment.PAID.value
 
 
 def _give_up_waiting(this: Round, visit_id: str, before: int) -> None:

@@ -8,7 +8,7 @@ from crowd_imi.allocation import retake_task
 from crowd_imi.criteria import check_all, counts
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.reading import read_submission
-from crowd_imi.lifecycle import VisitState, move
+from crowd_imi.lifecycle import Payment, VisitState, move
 from crowd_imi.store.submissions import visits_to_judge
 from crowd_imi.store.tables import Verdict
 from crowd_imi.store.transactions import transact
@@ -44,7 +44,7 @@ def _judge(session: Session, this: Round, visit_id: str) -> Judged | None:
     if visit is None or visit.state not in JUDGED_FROM:
         return None
     checks = check_all(read_submission(session, visit), this.study.file.exclusion)
-    good = counts(checks)
+    good = counts(checks) and visit.payment != Payment.REJECTED  # by a person, before anybody judged
     if good and not visit.holds_task:
         retake_task(session, visit)
     valid = good and visit.holds_task

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crowd_imi.design.fidelity import MIN_PSNR, decode, tile_psnr
+from crowd_imi.design.fidelity import decode, min_psnr, tile_psnr
 from crowd_imi.factory.record import activations
 from crowd_imi.pack import Pack
 from crowd_imi.plan import load_plan
@@ -80,7 +80,7 @@ def test_on_decoded_tiles_units_answer_as_on_the_source_images(demo):
         exemplars = [*shown.references.min, *shown.references.max, shown.queries.min, shown.queries.max]
         sources = np.stack([np.asarray(Image.open(pack.image(exemplar.image)).convert("RGB")) for exemplar in exemplars])
         decoded = decode(study.sprites / trial.sprite, plan.grid)[places]
-        assert min(tile_psnr(decoded, sources)) >= MIN_PSNR
+        assert min(tile_psnr(decoded, sources)) >= min_psnr(plan.grid.tile)
         (layer,) = describe_layers(model.module, (unit.layer,), model.input_size)
         on_tiles = activations(model, layer, unit.channel, decoded)
         on_sources = activations(model, layer, unit.channel, sources)

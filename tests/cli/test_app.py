@@ -172,4 +172,5 @@ def test_every_command_can_speak_json_and_explains_itself():
 
 def test_json_is_all_that_stands_on_stdout(tmp_path):
     done = run("init", tmp_path / "study", "--json")
-    assert json.loads(done.stdout) == {"study_toml": str(tmp_path / "study" / "study.toml"), "template": "default"}
+    written = {"study_toml": str(tmp_path / "study" / "study.toml"), "template": "default", "pages": []}
+    assert json.loads(done.stdout) == written

@@ -224,6 +224,8 @@ def test_a_name_that_could_pass_for_a_compensation_is_refused(crowd: Crowd, name
 def test_a_rejection_that_is_overturned_on_the_platform_is_booked_once(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
     visit = crowd.take_part("anna")
     reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON)
+    run(crowd)
+    assert crowd.state(visit) == ("excluded", "rejected", False)
     with closing(sqlite3.connect(crowd.folder / "local.db")) as there, there:
         there.execute("UPDATE submission SET status = 'awaiting_review'")
     crowd.platform.approve(crowd.submission_of("anna"))
@@ -238,7 +240,6 @@ def test_who_is_approved_there_beside_a_compensation_is_booked_so_that_the_cap_s
     crowd.begin(visit)
     crowd.submit(visit)
     crowd.platform.give_back(crowd.submission_of("anna"))
-    run(crowd)
     pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id))
     crowd.platform.approve(crowd.submission_of("anna"))
     for _ in range(2):

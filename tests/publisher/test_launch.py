@@ -78,7 +78,14 @@ def test_the_lock_says_what_was_published(study: Study, platform: LocalPlatform)
     assert lock.plan_sha256 == fake_plan(study).sha256
     assert lock.exclusion == study.file.exclusion
     assert lock.versions["crowd-imi"] and lock.versions["python"]
-    assert lock.frozen["pay"] == {"reward": 150, "currency": "USD", "estimated_minutes": 6.0}
+    assert lock.frozen["pay"] == {
+        "reward": 150,
+        "currency": "USD",
+        "estimated_minutes": 6.0,
+        "bonus": 0,
+        "bonus_for": "catch_trials",
+        "floor_per_hour": None,
+    }
     assert "pages" not in lock.frozen and lock.frozen["schema"] == 1
 
 

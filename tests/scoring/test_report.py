@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from crowd_imi.cli.app import app
 from crowd_imi.lifecycle import VisitState
 from crowd_imi.scoring import score, wording
 from crowd_imi.scoring.crossed_model import with_crossed
+from crowd_imi.scoring.panels import disputed
 from crowd_imi.scoring.report import remarks, write_report
 from crowd_imi.scoring.stimuli import layer_order, open_pack
 from crowd_imi.store.tables import Task
@@ -72,10 +74,24 @@ def test_links_inside_the_page_lead_somewhere(page):
 
 def test_every_figure_has_an_alternative_text_and_its_size(page):
     # Means, units, natural against synthetic, depth, confidence, reaction times, flow, attrition, exclusions, times, money, and
-    # four panels, and a disputed one: nobody shared a synthetic panel.
-    assert len(page.images) == 16
+    # four panels. None is disputed: each panel was shown once.
+    assert len(page.images) == 15
     assert all(len(image["alt"] or "") > 30 and int(image["width"] or 0) > 100 for image in page.images)
-    assert len({image["alt"] for image in page.images}) == 16
+    assert len({image["alt"] for image in page.images}) == 15
+
+
+def test_the_panel_that_people_disagree_about_is_shown(finished):
+    study, store, _run = finished
+    scores = score(study, store)
+    arm = scores.counted["arm"] == "toy-natural-easy"
+    asked = arm & (scores.counted["unit"] == scores.counted[arm]["unit"].iloc[0])
+    # Three people see one panel of the unit, and one of them is wrong: two of the three pairs are apart.
+    answers = scores.counted.assign(batch=scores.counted["batch"].where(~asked, 0))
+    answers.loc[asked, "correct"] = [True, False, True]
+    pack, _problem = open_pack(study, store)
+    (shown,) = disputed(replace(scores, counted=answers), pack)
+    assert shown.heading == "Most disputed, natural references"
+    assert "Of 3 pairs of participants who saw the same panel, 2 disagree. Shown: batch 0." in shown.caption
 
 
 def test_headings_do_not_skip_a_level_and_header_cells_say_what_they_head(page):

@@ -146,7 +146,9 @@ def _upload_first_and_open_it(hosted: Hosted, bucket: Bucket, first: File, missi
         raise PublishError("; ".join([problem, *refused]))
 
 
-def _upload(study: Study, hosted: Hosted, bucket: Bucket, missing: list[File], track: Track, workers: int) -> None:
+def _upload(  # noqa: PLR0913, PLR0917 (what, where to, and how)
+    study: Study, hosted: Hosted, bucket: Bucket, missing: list[File], track: Track, workers: int
+) -> None:
     """Send sprites, and make sure that they are there as they were sent."""
     upload(bucket.client, bucket.name, missing, workers, track, public_acl=hosted.readable_by == "acl")
     wrong = outdated(bucket, missing, workers, track) if missing else []
