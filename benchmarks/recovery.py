@@ -12,16 +12,19 @@ Figures, with goals where the issue sets them
     rank_gain       Spearman's correlation with the truth of the crossed model's scores minus that of proportions, mean over 24
                     arms in which participants spread by 2 logits
     error_ratio     root mean square error of shrunk scores over that of proportions, panels spread by 1
-    alpha_*         share of 5,000 replicates without any true difference in which p < .05, participants alike; simulation error
-                    (two standard errors) is .006. For the crossed interval: in which it leaves out 0, 2,000 replicates with 400
+    alpha_*         share of 10,000 replicates without any true difference in which p < .05, participants alike; simulation error
+                    (two standard errors) is .004. For the crossed interval: in which it leaves out 0, 2,000 replicates with 400
                     draws each instead of 2,500, so that it ends in time; .010
-    alpha_*_people  the same with participants spread by 0.7 (``alpha_welch_*_far``: by 1.5). The rank tests as published take
-                    participants as given, so theirs are stated, not judged; the crossed interval and Welch's tests that know
-                    participants, which the report's sentences go by, are judged
+    alpha_*_people  the same with participants spread by 0.7, and ``alpha_*_far`` by 1.5. Kruskal–Wallis and Wilcoxon, as
+                    published, take participants as given, so there theirs are stated, not judged; the crossed interval and the
+                    tests that the report's sentences go by are judged
+
+A judged ``alpha_*`` may be above .05 by what simulation alone explains: ``most_found``.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -33,7 +36,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import kruskal, norm, spearmanr, wilcoxon
+from scipy.stats import binom, kruskal, norm, spearmanr, wilcoxon
 
 from benchmarks.document import document
 from crowd_imi.scoring.crossed_model import fit_crossed
@@ -46,31 +49,42 @@ UNITS, PEOPLE, EACH, PANELS = 84, 63, 40, 11
 PANEL_SPREADS = (0.0, 1.0, 1.5, 2.5)
 ALPHA = 0.05
 PACKAGES = ("crowd-imi", "numpy", "scipy", "statsmodels")
-ARMS, FITTED, REPLICATES, BOOTSTRAPPED, DRAWS = 120, 24, 5_000, 2_000, 400
-
-GOALS: dict[str, dict[str, float]] = {
-    **{f"panel_aware_{spread:g}": {"at_least": 93.5, "at_most": 96.5} for spread in PANEL_SPREADS},
-    "rank_gain": {"at_least": 0.0},
-    "error_ratio": {"at_most": 1.0},
-    "alpha_kruskal": {"at_most": 0.06},
-    "alpha_wilcoxon": {"at_most": 0.06},
-    "alpha_crossed": {"at_most": 0.06},
-    "alpha_crossed_people": {"at_most": 0.06},
-    **{f"alpha_welch_{test}{suffix}": {"at_most": 0.06} for test in ("models", "paired") for suffix in ("", "_people", "_far")},
-    **{f"alpha_spearman{suffix}": {"at_most": 0.06} for suffix in ("", "_people", "_far")},
-}
+ARMS, FITTED, REPLICATES, BOOTSTRAPPED, DRAWS = 120, 24, 10_000, 2_000, 400
 
 TESTS = {
+    "welch_models": "Welch's F, 3 models",
+    "welch_paired": "t, natural against synthetic",
+    "spearman": "Spearman, depth",
+    "crossed": "crossed interval of a difference of models",
     "kruskal": "as published: Kruskal–Wallis, 3 models",
     "wilcoxon": "as published: Wilcoxon, natural against synthetic",
-    "welch_models": "Welch's F that knows participants, 3 models",
-    "welch_paired": "t that knows participants, natural against synthetic",
-    "crossed": "crossed interval of a difference of models",
-    "spearman": "Spearman, depth",
 }
 SPREADS = {"": (0.0, "participants alike"), "_people": (0.7, "spread by 0.7 logits"), "_far": (1.5, "spread by 1.5")}
+AS_PUBLISHED = ("kruskal", "wilcoxon")
+"""Judged where participants are alike, as they take them as given."""
+JUDGED = tuple(f"alpha_{test}{suffix}" for test in TESTS for suffix in SPREADS if test not in AS_PUBLISHED or not suffix)
 
 Floats = NDArray[np.float64]
+
+
+def most_found(replicates: int) -> float:
+    """The largest share of replicates in which a test that holds α may find something.
+
+    Where α is held exactly, the number of replicates that find something is binomial. All figures of ``JUDGED`` are looked at, so
+    that each may pass its limit with a probability of 2.5 % over their number (Bonferroni): if every test held α exactly, one
+    run in forty or fewer would show a figure above it. 10,000 replicates: .0565, 2,000: .0650.
+    """
+    return float(binom.ppf(1 - 0.025 / len(JUDGED), replicates, ALPHA)) / replicates
+
+
+def goals(replicates: int, bootstrapped: int) -> dict[str, dict[str, float]]:
+    """Figure → its goal."""
+    return {
+        **{f"panel_aware_{panels:g}": {"at_least": 93.5, "at_most": 96.5} for panels in PANEL_SPREADS},
+        "rank_gain": {"at_least": 0.0},
+        "error_ratio": {"at_most": 1.0},
+        **{name: {"at_most": most_found(bootstrapped if "crossed" in name else replicates)} for name in JUDGED},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +226,15 @@ def recovery(
         (adjusted, (fitted,)),
     ]
     figures: dict[str, float] = {}
+    # Two processes on two cores: a linear algebra of two threads in each makes both slower.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(part, np.random.default_rng([seed, place]), *given) for place, (part, given) in enumerate(parts)]
         for done in running:
             figures |= done.result()
     sizes = {"units_per_coverage": arms * UNITS, "units_per_crossed": fitted * UNITS, "draws": DRAWS}
-    return document(figures, GOALS, PACKAGES, **sizes, replicates=replicates, bootstrapped=bootstrapped, seed=seed)
+    bootstrapped = min(bootstrapped, replicates)
+    return document(figures, goals(replicates, bootstrapped), PACKAGES, **sizes, replicates=replicates, bootstrapped=bootstrapped, seed=seed)
 
 
 def table(figures: Mapping[str, float]) -> str:
@@ -230,7 +247,7 @@ def table(figures: Mapping[str, float]) -> str:
     for key, name in names.items():
         lines.append(f"| {name} | " + " | ".join(f"{figures[f'{key}_{spread:g}']:.1f}" for spread in PANEL_SPREADS) + " |")
     spreads = " | ".join(name for _people, name in SPREADS.values())
-    lines += ["", f"| found without a true difference (α = .05) | {spreads} |", "|---|---|---|---|"]
+    lines += ["", f"| | {spreads} |", "|---|---|---|---|"]
     for key, name in TESTS.items():
         lines.append(f"| {name} | " + " | ".join(f"{figures[f'alpha_{key}{suffix}']:.3f}" for suffix in SPREADS) + " |")
     gain, error = figures["rank_gain"], figures["rank_gain_error"]

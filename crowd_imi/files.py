@@ -6,6 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+DATABASES_NOTE = "databases.json"
+"""In the folder of a study whose databases are on a server: which one."""
+
+
+def begun_by(folder: Path) -> Path:
+    """What is there once a study has begun: its database, or the note of the server that has it."""
+    note = folder / DATABASES_NOTE
+    return note if note.exists() else folder / "study.db"
+
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write ``content`` to ``path`` with fsync before the file takes its name."""

@@ -11,7 +11,7 @@ import secrets
 from pathlib import Path
 
 from crowd_imi.errors import StoreError
-from crowd_imi.files import write_once
+from crowd_imi.files import begun_by, write_once
 
 _SHORTEST = 32
 """Bytes of a key file: 64 hexadecimal digits as we write it, half of that at least in one that somebody brought."""
@@ -23,7 +23,7 @@ def study_key(path: Path) -> bytes:
     Raises:
         StoreError: it is missing in a study that has begun: with a new one no link, token or completion code would fit.
     """
-    if not path.exists() and (path.parent / "study.db").exists():
+    if not path.exists() and begun_by(path.parent).exists():
         raise StoreError(
             f"{path}: the study's key is missing; restore it from a backup. A new one would make every link, token and "
             "completion code invalid that participants have"

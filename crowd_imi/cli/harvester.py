@@ -95,13 +95,15 @@ def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float |
             now = load_study(folder)  # the cap and the thresholds may be edited while this runs
             if rehearsal is None:
                 hold_to_lock(now)
-            with store.write() as session:
-                alone.renew(session)
             if about is None:
                 inbox.news()  # what was told until now is looked at by reading everything
             done = harvester.harvest(now, store, platform, known, about)
             inbox.looked()
             return done
+
+        def hold() -> None:
+            with store.write() as session:
+                alone.renew(session)
 
         def tell(done: "Harvest") -> None:
             if every is None or not done.quiet or done.refused or done.complete:
@@ -119,7 +121,7 @@ def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float |
             def tell_failure(error: Exception, wait: float) -> None:
                 _say(output, f"{error}; next try in {wait:.0f} s")
 
-            last = watch(take_round, every, stop, tell, tell_failure, inbox.news)
+            last = watch(take_round, every, stop, tell, tell_failure, inbox.news, hold)
             if stop.is_set():
                 _say(output, "stopped as asked; run it again to go on")
     if last is not None:

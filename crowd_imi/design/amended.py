@@ -189,11 +189,11 @@ def _others(study: StudyFile, pack: Pack, arm: _Arm, amendment: Amendment) -> li
         arm.units = [anew.get(unit.unit.key, unit) if unit.unit.key in voided else unit for unit in arm.units]
         arm.revisions |= voided
     replaced = [one for one in amendment.replaced if one.arm == arm.section.id]
-    composer = _composer(study, pack, arm, amendment) if replaced else None
-    tasks = []
+    if not replaced:
+        return []
+    composer, tasks = _composer(study, pack, arm, amendment), []
     for one in replaced:
         main = [trial for trial in arm.tasks[one.label, one.number].trials if trial.kind == "main"]
-        assert composer is not None
         trials = composer.trials({trial.unit: arm.panel(trial.unit, trial.batch) for trial in main})
         tasks.append(LaidOutTask(arm.section.id, one.by, trials, one.label))
     return tasks

@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crowd_imi.seeds import generator
+
 LATER = 256
 """Images whose activations are gathered before they are merged: sorting for every batch would cost more than the rest."""
 
@@ -47,13 +49,20 @@ class Extremes:
         self._highest = torch.from_numpy(state["highest"]).to(self._highest.device)
         self._waiting = []
 
+    def join(self, other: "Extremes") -> None:
+        """See the images that another one has seen."""
+        other._merge()
+        self._merge()
+        self._keep(torch.cat([self._lowest, other._lowest], dim=1), torch.cat([self._highest, other._highest], dim=1))
+
     def _merge(self) -> None:
         if not self._waiting:
             return
         waiting = torch.cat(self._waiting, dim=1)
         self._waiting = []
-        lowest = torch.cat([self._lowest, waiting], dim=1)
-        highest = torch.cat([self._highest, waiting], dim=1)
+        self._keep(torch.cat([self._lowest, waiting], dim=1), torch.cat([self._highest, waiting], dim=1))
+
+    def _keep(self, lowest: Tensor, highest: Tensor) -> None:
         k = min(self.k, lowest.shape[1])
         self._lowest = lowest.topk(k, dim=1, largest=False).values
         self._highest = highest.topk(k, dim=1, largest=True).values
@@ -68,6 +77,11 @@ def values(state: NDArray[np.int64]) -> NDArray[np.float32]:
 def ties(state: NDArray[np.int64]) -> NDArray[np.int64]:
     """The images of a state, by their tiebreaks, shape (units, k)."""
     return state & 0xFFFFFFFF
+
+
+def drawn_ties(seed: int, count: int) -> NDArray[np.int64]:
+    """The tiebreak of every image of a set, shape (count,)."""
+    return generator(seed, "ties").permutation(count)
 
 
 def _ordered(activations: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from threading import Event
 
 from sqlalchemy.exc import OperationalError
@@ -18,6 +19,9 @@ LONGEST_WAIT = 900.0
 LISTENING_SECONDS = 3.0
 """How often it is looked whether the platform told something, while the next round isn't due."""
 
+HOLDING_SECONDS = 60.0
+"""How often a wait, however long, says that this harvest is still there: far below the time after which a lease runs out."""
+
 _PASSING = (PlatformError, Busy, OperationalError)
 """What may be over by the next round: the platform or the database fails, or somebody pays by hand at the moment."""
 
@@ -29,6 +33,7 @@ def watch(  # noqa: PLR0913, PLR0917 (what to do, how often, and whom to tell)
     tell: Callable[[Harvest], None],
     tell_failure: Callable[[Exception, float], None],
     news: Callable[[], Collection[str]] = frozenset,
+    hold: Callable[[], None] = lambda: None,
 ) -> Harvest | None:
     """Take rounds until the study is complete and nothing was refused, or ``stop`` is set.
 
@@ -43,14 +48,19 @@ def watch(  # noqa: PLR0913, PLR0917 (what to do, how often, and whom to tell)
         tell: called after each round.
         tell_failure: called with what went wrong and the seconds until the next try.
         news: the submissions that the platform told about: a round that looks at them is taken at once.
+        hold: keeps others from harvesting or publishing beside this one; called before each round and all through the waits.
 
     Returns:
         The last round; None when none was finished.
+
+    Raises:
+        LedgerError: by ``hold``: somebody else has begun, as this process stood still for too long.
     """
     chance = random.Random()
     last, failures, told, due = None, 0, None, 0.0
     while not stop.is_set():
         wait = every * chance.uniform(1 - JITTER, 1 + JITTER)
+        _hold(hold)
         try:
             last = take_round(told)
         except (CrowdImiError, OperationalError) as error:
@@ -59,29 +69,41 @@ def watch(  # noqa: PLR0913, PLR0917 (what to do, how often, and whom to tell)
             failures += 1
             wait = min(wait * 2 ** min(failures - 1, 10), max(every, LONGEST_WAIT))
             tell_failure(error, wait)
-            stop.wait(wait)
-            told = None
+            told = _listen(frozenset, hold, time.monotonic() + wait, stop, tell_failure)
             continue
         tell(last)
         if last.complete and not last.refused:
             return last
         if told is None:
             failures, due = 0, time.monotonic() + wait
-        told = _listen(news, due, stop, tell_failure)
+        told = _listen(news, hold, due, stop, tell_failure)
     return last
 
 
 def _listen(
-    news: Callable[[], Collection[str]], due: float, stop: Event, tell_failure: Callable[[Exception, float], None]
+    news: Callable[[], Collection[str]],
+    hold: Callable[[], None],
+    due: float,
+    stop: Event,
+    tell_failure: Callable[[Exception, float], None],
 ) -> Collection[str] | None:
     """Wait for the next round: None when it is due, or the submissions that something was told about before."""
+    held = time.monotonic()
     while (left := due - time.monotonic()) > 0 and not stop.wait(min(left, LISTENING_SECONDS)):
+        if time.monotonic() - held >= HOLDING_SECONDS:
+            _hold(hold)
+            held = time.monotonic()
         try:
             told = news()
-        except _PASSING as error:  # the next round reads everything, whatever was told
+        except _PASSING as error:
             tell_failure(error, max(0.0, due - time.monotonic()))
-            stop.wait(max(0.0, due - time.monotonic()))
-            return None
+            news = frozenset  # the next round reads everything, whatever is told until then
+            continue
         if told:
             return told
     return None
+
+
+def _hold(hold: Callable[[], None]) -> None:
+    with suppress(OperationalError):  # the database fails for a moment, and then nobody else can begin either
+        hold()

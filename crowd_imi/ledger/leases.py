@@ -17,6 +17,7 @@ from crowd_imi.store import Clock, Store, SystemClock
 from crowd_imi.store.backups import require_original
 from crowd_imi.store.money import SPENDER, lease_row
 from crowd_imi.store.tables import Lease
+from crowd_imi.store.transactions import transact
 
 LEASE_MS = 900_000
 """A lease ends this long after its holder last spent something; longer than any one thing that is
@@ -65,8 +66,7 @@ def lease(store: Store, holder: str, cap: Money, clock: Clock | None = None, *, 
     """
     unique = f"{holder} (process {os.getpid()} on {socket.gethostname()} {secrets.token_hex(3)})"
     held = HeldLease(store, cap, unique, clock or SystemClock(), name)
-    with store.write() as session:
-        _take(session, held)
+    transact(store, lambda session: _take(session, held))  # on PostgreSQL two may write the first row at once
     try:
         yield held
     finally:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import PublishError, StoreError
+from crowd_imi.files import DATABASES_NOTE, begun_by
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.ledger import PaidCall, lease, spend
 from crowd_imi.plan import Amendment, Plan, PlannedTask, load_plan
@@ -22,12 +23,13 @@ from crowd_imi.publisher.lock import keep_amendments, keep_lock, make_lock, requ
 from crowd_imi.records import Money
 from crowd_imi.stock import take_stock
 from crowd_imi.store import Clock, Store, StoreKind
-from crowd_imi.store.engine import database_urls
+from crowd_imi.store.engine import database_urls, is_there
 from crowd_imi.store.lab import ROW as LAB_KEY
 from crowd_imi.store.lab import lab_key_mark
-from crowd_imi.store.money import bonus_spending, find_intent, keep_terms, stray_spending
+from crowd_imi.store.money import HARVESTER, bonus_spending, find_intent, keep_terms, stray_spending
 from crowd_imi.store.people import holds_ids
 from crowd_imi.store.postings import MAIN, PILOT, chosen_platform, keep_platform, postings
+from crowd_imi.store.server import Databases, connection_urls, databases_asked_for, note_databases
 from crowd_imi.store.tables import Posting, Task
 from crowd_imi.store.tasks import add_tasks, amendments, keep_amendment, load_tasks
 from crowd_imi.study import Study
@@ -56,10 +58,12 @@ class Offer:
 def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, clock: Clock | None = None) -> Store:
     """Make the databases of a run and load the tasks; a crash leaves none or all.
 
+    A study's are on the server that the environment names, where it names one; rehearsals and previews have theirs in a folder.
+
     Raises:
         StoreError: the run has a database already, or the ids of people of one that is gone.
     """
-    final, people = run_folder / "study.db", run_folder / "people.db"
+    final, people = begun_by(run_folder), run_folder / "people.db"
     if final.exists():
         raise StoreError(f"{final}: there is a database here already; open it, or choose another place")
     # One without ids is what a crash between the last two lines below leaves.
@@ -78,17 +82,43 @@ def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, cl
     if kind is StoreKind.STUDY:
         about[LAB_KEY] = lab_key_mark()
     run_folder.mkdir(parents=True, exist_ok=True)
+    server = databases_asked_for(study.key, study.file.study.name) if kind is StoreKind.STUDY else None
+    if server is not None:
+        _create_on_server(plan, server, about)
+        note_databases(run_folder, server)
+        return Store.open(*database_urls(run_folder), clock)
     making = Path(tempfile.mkdtemp(dir=run_folder, prefix=".making-"))
     try:
-        store = Store.create(*database_urls(making), kind, about)
-        with store.write() as session:
-            load_tasks(session, plan)
+        store = Store.create(*database_urls(making), kind, about, fill=lambda session: load_tasks(session, plan))
         store.close()  # SQLite folds its log into the file when the last connection goes
         (making / "people.db").replace(people)
         (making / "study.db").replace(final)
     finally:
         shutil.rmtree(making, ignore_errors=True)
     return Store.open(*database_urls(run_folder), clock)
+
+
+def _create_on_server(plan: Plan, server: Databases, about: dict[str, str]) -> None:
+    """The study's schemas; those that a crash left before the folder noted them are taken as they are.
+
+    Raises:
+        StoreError: they were made from another plan.
+    """
+    urls = connection_urls(server)
+    try:
+        store = Store.create(*urls, StoreKind.STUDY, about, fill=lambda session: load_tasks(session, plan))
+    except StoreError:
+        if not is_there(urls[0]):
+            raise
+        store = Store.open(*urls)
+    try:
+        if store.about("plan_sha256") != plan.sha256:
+            raise StoreError(
+                f"{store.url}: this study's database is there already, made from another plan; put that plan and "
+                f"{DATABASES_NOTE} back, or, if nothing was ever published from it, drop the schema"
+            )
+    finally:
+        store.close()
 
 
 def offer_of(study: Study, places: int, platform: Platform, *, promised: int = 0) -> Offer:
@@ -195,14 +225,15 @@ def launch(study: Study, store: Store, platform: Platform, choice: Choice, label
     Raises:
         PublishError: it would go over the cap, was published as something else, or is on another platform.
         PlatformError: the platform said no.
-        LedgerError: somebody else spends at the moment.
+        Busy: somebody else spends at the moment, or a harvest runs, be it between two rounds.
     """
     plan = load_plan(study.plan)
     study_key(study.key)  # is there, or nothing is posted
     if store.about("plan_sha256") != plan.sha256:
         raise PublishError(f"{study.plan}: the tasks were planned anew since {store.url} was made; publish from a new folder")
     places = len(plan.tasks) if label == MAIN else len(pilot_of(store))
-    with lease(store, "publish", study.file.pay.cap_money) as held:
+    cap = study.file.pay.cap_money
+    with lease(store, "publish", cap, name=HARVESTER), lease(store, "publish", cap) as held:  # not beside a harvest, idle or not
         # Nobody else spends from here on: what the cap held when the offer was looked at may be promised since.
         already = 0 if is_posted(store, label) else promised(study, store, platform)
         offer = offer_of(study, places, platform, promised=already)

@@ -103,7 +103,7 @@ def require_original(session: Session, store: Store) -> None:
             f"this study was restored from {row.value}, and paying from two copies pays twice: if the original is gone and its "
             f"processes have ended, say so with `{command('restore', '--take-over', 'STUDY')}`"
         )
-    mark = store.file_mark()
+    mark = store.place_mark()
     if store.kind is not StoreKind.STUDY or mark is None:
         return
     home = session.get(About, HOME)
@@ -122,7 +122,7 @@ def take_over(store: Store) -> bool:
     Returns:
         Whether it might not before.
     """
-    mark = store.file_mark()
+    mark = store.place_mark()
     with store.write() as session:
         row, home = session.get(About, FENCE), session.get(About, HOME)
         if row is not None:

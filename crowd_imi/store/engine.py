@@ -1,18 +1,20 @@
 """Opening a study's databases, and transactions on them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import StoreError
 from crowd_imi.store.clock import Clock, SystemClock
 from crowd_imi.store.migrate import Schema, create, current_revision, newest_revision
-from crowd_imi.store.tables import About
+from crowd_imi.store.server import address, connection_urls, noted_databases
+from crowd_imi.store.tables import About, Person
 
 
 class StoreKind(StrEnum):
@@ -36,28 +38,58 @@ class Store:
         try:
             self.kind = StoreKind(self.about("kind"))
             if clock is not None and not isinstance(clock, SystemClock) and self.kind is not StoreKind.REHEARSAL:
-                raise StoreError(f"{engine.url}: only a rehearsal takes a simulated clock; this is a {self.kind}")
+                raise StoreError(f"{self.url}: only a rehearsal takes a simulated clock; this is a {self.kind}")
         except BaseException:
             self.close()
             raise
         self.clock: Clock = clock or SystemClock()
 
     @classmethod
-    def create(cls, url: str, people_url: str, kind: StoreKind, about: dict[str, str], clock: Clock | None = None) -> "Store":
+    def create(  # noqa: PLR0913, PLR0917 (where, what, and with what in it)
+        cls,
+        url: str,
+        people_url: str,
+        kind: StoreKind,
+        about: dict[str, str],
+        clock: Clock | None = None,
+        fill: Callable[[Session], None] = lambda session: None,
+    ) -> "Store":
         """Make both databases and write down what they are.
 
+        The people's comes first, empty; the study's in one transaction, so that a crash leaves none or all of it.
+
+        Args:
+            url: of the study's database; a schema that its ``search_path`` names is made.
+            people_url: of the people's; one that is there already is kept.
+            kind: what they are for.
+            about: facts that never change.
+            clock: whose time counts.
+            fill: writes what the study's begins with, in the same transaction.
+
         Raises:
-            StoreError: there is one already.
+            StoreError: there is one already, or the ids of people of one that is gone.
         """
-        engine = open_engine(url)
-        if current_revision(engine, "study") is not None:
+        engine, people = open_engine(url), open_engine(people_url)
+        try:
+            with _reaching(address(url)), engine.connect() as connection:
+                _require_none(connection)
+            with _reaching(address(people_url)), people.begin() as connection:
+                make_schema(connection)
+                create(connection, "people")
+                _require_nobody(connection)
+            with engine.begin() as connection:
+                make_schema(connection)
+                _require_none(connection)  # again, as somebody else may have made one meanwhile
+                create(connection, "study")
+                with Session(connection) as session:
+                    session.add_all(About(name=name, value=value) for name, value in {**about, "kind": kind.value}.items())
+                    session.flush()
+                    fill(session)
+                    session.flush()
+        except BaseException:
             engine.dispose()
-            raise StoreError(f"{engine.url}: there is a database here already; open it, or choose another place")
-        create(engine, "study")
-        people = open_engine(people_url)
-        create(people, "people")
-        with Session(engine) as session, session.begin():
-            session.add_all(About(name=name, value=value) for name, value in {**about, "kind": kind.value}.items())
+            people.dispose()
+            raise
         return cls(engine, people, clock)
 
     @classmethod
@@ -79,17 +111,24 @@ class Store:
 
     @property
     def url(self) -> str:
-        return self._engine.url.render_as_string(hide_password=True)
+        """What messages call it; without password."""
+        return address(self._engine.url)
 
-    def file_mark(self) -> str | None:
-        """What a copy of this database's file doesn't have in common with it; None on a server, where everybody uses the one.
+    def place_mark(self) -> str | None:
+        """What a copy of this database doesn't have in common with it; None where a server doesn't tell.
 
-        The file's number in its file system: it stays when the folder is renamed or the machine restarted.
+        A file's number in its file system: it stays when the folder is renamed or the machine restarted. On PostgreSQL the
+        numbers of the server's data and of the database in it: another one that a dump was read into has others.
         """
         url = self._engine.url
-        if url.get_backend_name() != "sqlite" or not url.database:
+        if url.get_backend_name() == "sqlite":
+            return str(Path(url.database).stat().st_ino) if url.database else None
+        number = "SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()) FROM pg_control_system()"
+        try:
+            with self._engine.connect() as connection:
+                return "-".join(map(str, connection.execute(text(number)).one()))
+        except ProgrammingError:  # not everybody may ask for it on every server
             return None
-        return str(Path(url.database).stat().st_ino)
 
     def now(self) -> int:
         """Milliseconds since 1970 by this store's clock."""
@@ -118,13 +157,28 @@ class Store:
         with Session(self._engine) as session:
             value = session.get(About, name)
         if value is None:
-            raise StoreError(f"{self._engine.url}: the database doesn't say its {name}; it wasn't made by crowd-imi")
+            raise StoreError(f"{self.url}: the database doesn't say its {name}; it wasn't made by crowd-imi")
         return value.value
 
     def close(self) -> None:
         """Give back all connections; a forked process calls it before its first transaction."""
         self._engine.dispose()
         self._people.dispose()
+
+
+def _require_none(connection: Connection) -> None:
+    if current_revision(connection, "study") is not None:
+        shown = address(connection.engine.url)
+        raise StoreError(f"{shown}: there is a database here already; open it, or choose another place")
+
+
+def _require_nobody(connection: Connection) -> None:
+    if connection.scalar(select(func.count()).select_from(Person)):
+        raise StoreError(
+            f"{address(connection.engine.url)}: holds the ids of people who took part, but the study's database is missing; put "
+            "that back from a backup, or rename this schema to begin anew (then who took part could do so again, and who isn't "
+            "paid yet can't be paid)"
+        )
 
 
 def _require_file(url: str, missing: str) -> None:
@@ -135,14 +189,70 @@ def _require_file(url: str, missing: str) -> None:
 
 def _open_current(url: str, schema: Schema) -> Engine:
     engine = open_engine(url)
-    revision, needed = current_revision(engine, schema), newest_revision(schema)
-    if revision != needed:
+    try:
+        require_current(engine, schema, address(url))
+    except BaseException:
         engine.dispose()
-        raise StoreError(
-            f"{engine.url}: this database has schema {revision}, this version needs {needed}; "
-            "open it with the version that made it"
-        )
+        raise
     return engine
+
+
+def require_current(engine: Engine, schema: Schema, shown: str) -> None:
+    """Make sure that a database is there and of this version.
+
+    Args:
+        engine: the database's.
+        schema: what it should hold.
+        shown: what to call it.
+
+    Raises:
+        StoreError: it is of another one, isn't there, or its server can't be reached.
+    """
+    with _reaching(shown), engine.connect() as connection:
+        revision, needed = current_revision(connection, schema), newest_revision(schema)
+    if revision is None and engine.dialect.name != "sqlite":
+        raise StoreError(f"{shown}: this study's database isn't there; is this the right server?")
+    if revision != needed:
+        raise StoreError(
+            f"{shown}: this database has schema {revision}, this version needs {needed}; open it with the version that made it"
+        )
+
+
+def is_there(url: str) -> bool:
+    """Whether a study's database is on a server.
+
+    Raises:
+        StoreError: the server can't be reached.
+    """
+    engine = open_engine(url)
+    try:
+        with _reaching(address(url)), engine.connect() as connection:
+            return current_revision(connection, "study") is not None
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _reaching(shown: str) -> Iterator[None]:
+    """Says in one line that a server can't be reached."""
+    try:
+        yield
+    except OperationalError as error:
+        if shown.startswith("sqlite"):
+            raise
+        reason = " ".join(str(error.orig).split())
+        raise StoreError(f"{shown}: the server can't be used ({reason}); check that it runs, and whom it lets in") from None
+
+
+def make_schema(connection: Connection) -> None:
+    """Make the schema that a connection's ``search_path`` names, where it isn't there; two at once wait for each other."""
+    if connection.dialect.name != "postgresql":
+        return
+    path = str(connection.exec_driver_sql("SHOW search_path").scalar())
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:path))"), {"path": path})
+    there = connection.exec_driver_sql("SELECT current_schema()").scalar()
+    if there is None and path.isidentifier():
+        connection.exec_driver_sql(f"CREATE SCHEMA {path}")
 
 
 def open_engine(url: str) -> Engine:
@@ -152,13 +262,27 @@ def open_engine(url: str) -> Engine:
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        return server_engine(parsed)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def server_engine(url: URL) -> Engine:
+    """An engine for a database on a server.
+
+    Raises:
+        StoreError: its driver isn't installed.
+    """
+    try:
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    except ImportError:
+        raise StoreError(
+            f"{address(url)}: PostgreSQL's driver isn't installed here; run `pip install 'crowd-imi[postgres]'`"
+        ) from None
 
 
 def _set_up_sqlite(connection: object, _record: object) -> None:
@@ -175,5 +299,12 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def database_urls(folder: Path) -> tuple[str, str]:
-    """URLs of study.db and people.db in a run's folder: the study's own, or a rehearsal's."""
+    """URLs of both databases of a run: in its folder, or on the server that the folder notes; they may hold a password.
+
+    Raises:
+        StoreError: the note is damaged, or the environment says something that is no address.
+    """
+    noted = noted_databases(folder)
+    if noted is not None:
+        return connection_urls(noted)
     return f"sqlite:///{folder / 'study.db'}", f"sqlite:///{folder / 'people.db'}"

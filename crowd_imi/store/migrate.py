@@ -7,19 +7,18 @@ from alembic import command, context
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, MetaData
+from sqlalchemy import Connection, MetaData
 
 Schema = Literal["study", "people"]
 
 _FOLDER = Path(__file__).parent / "migrations"
 
 
-def create(engine: Engine, schema: Schema) -> None:
-    """Bring an empty database to the newest revision."""
+def create(connection: Connection, schema: Schema) -> None:
+    """Bring an empty database to the newest revision, in the connection's transaction."""
     config = _config(schema)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def newest_revision(schema: Schema) -> str | None:
@@ -27,10 +26,9 @@ def newest_revision(schema: Schema) -> str | None:
     return ScriptDirectory.from_config(_config(schema)).get_current_head()
 
 
-def current_revision(engine: Engine, schema: Schema) -> str | None:
+def current_revision(connection: Connection, schema: Schema) -> str | None:
     """The revision of a database; None for an empty one."""
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection, opts={"version_table": _version_table(schema)}).get_current_revision()
+    return MigrationContext.configure(connection, opts={"version_table": _version_table(schema)}).get_current_revision()
 
 
 def run_migrations(schema: Schema, metadata: MetaData) -> None:

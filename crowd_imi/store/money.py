@@ -10,7 +10,7 @@ from crowd_imi.store.tables import About, Intent, Lease
 SPENDER = "spender"
 """The lease of whoever spends: publish, harvest and pay take turns."""
 HARVESTER = "harvester"
-"""The lease of whoever harvests, held for as long as that goes on, between rounds too."""
+"""The lease of whoever harvests or publishes, held for as long as that goes on, between a harvest's rounds too."""
 
 CAP = "cap"
 PRICE = "price"

@@ -9,8 +9,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import StoreError
-from crowd_imi.store.engine import Store, open_engine
-from crowd_imi.store.migrate import current_revision, newest_revision
+from crowd_imi.store.engine import Store, open_engine, require_current, server_engine
+from crowd_imi.store.server import address
 
 BUSY_SECONDS = 5
 
@@ -29,13 +29,11 @@ class ReadOnlyStore(Store):
         if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
             raise StoreError(f"{parsed.database}: there is no study database here; run `crowd-imi publish` first")
         engine = _read_only_engine(url)
-        revision, needed = current_revision(engine, "study"), newest_revision("study")
-        if revision != needed:
+        try:
+            require_current(engine, "study", address(parsed))
+        except BaseException:
             engine.dispose()
-            raise StoreError(
-                f"{parsed.render_as_string()}: this database has schema {revision}, this version needs {needed}; "
-                "open it with the version that made it"
-            )
+            raise
         # In place of people.db: an empty database in memory.
         return cls(engine, open_engine("sqlite://"))
 
@@ -63,7 +61,7 @@ class ReadOnlyStore(Store):
 def _read_only_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        engine = create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
+        engine = server_engine(parsed)
         event.listen(engine, "connect", _refuse_writing_postgresql)
         return engine
     path = Path(parsed.database or "").absolute().as_uri()

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from crowd_imi.errors import StudyError, command
+from crowd_imi.files import begun_by
 from crowd_imi.mistakes import mistakes
 from crowd_imi.records import REFERENCES, Record, query_share
 from crowd_imi.study.fields import Slug
@@ -104,7 +105,8 @@ class Study:
 
     @property
     def database(self) -> Path:
-        return self.folder / "study.db"
+        """The file that is there once the study has begun: its database, or the note of the server that has it."""
+        return begun_by(self.folder)
 
     def rehearsal(self, name: str) -> Path:
         return self.folder / "rehearsals" / name

@@ -49,8 +49,19 @@ def test_tests_hold_alpha_when_participants_are_alike():
     assert all(share <= 0.1 for share in found.values())
 
 
+def test_the_limit_is_what_chance_leaves_to_tests_that_hold_alpha():
+    # Fourteen figures: six tests at three spreads of participants, less two tests as published at two of them.
+    assert len(recovery.JUDGED) == 6 * 3 - 2 * 2 == 14
+    # Bonferroni: 2.5 % / 14 in the upper tail is 2.91 standard errors of √(.05 · .95 / n): .0022 of 10,000, .0049 of 2,000.
+    assert recovery.most_found(10_000) == pytest.approx(0.05 + 2.91 * 0.00218, abs=2e-4) == pytest.approx(0.0564, abs=2e-4)
+    assert recovery.most_found(2_000) == pytest.approx(0.05 + 2.91 * 0.00487, abs=1e-3)
+    # Of 2,000 runs of fourteen tests that hold α, at most one in forty has a figure above it (50 ± 7; 71 are three more).
+    most = np.random.default_rng(5).binomial(10_000, 0.05, (2_000, 14)).max(axis=1) / 10_000
+    assert (most > recovery.most_found(10_000)).sum() <= 71
+
+
 def test_every_goal_has_its_figure_and_the_table_its_rows():
     told = recovery.recovery(arms=2, fitted=2, replicates=3)
-    assert set(recovery.GOALS) <= set(told["figures"])
+    assert set(recovery.JUDGED) < set(told["goals"]) <= set(told["figures"])
     table = recovery.table(told["figures"])
     assert "| that knows panels |" in table and all(f"| {name} |" in table for name in recovery.TESTS.values())

@@ -289,7 +289,7 @@ def test_a_voided_task_is_laid_out_anew(study: Study):
 
 @pytest.mark.parametrize("kind", ["extend", "void"])
 def test_killed_at_any_moment_and_run_again_nothing_comes_twice(study: Study, kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Store, "file_mark", lambda self: "the same file, whose content is put back")
+    monkeypatch.setattr(Store, "place_mark", lambda self: "the same file, whose content is put back")
     run = Run(study).publish()
     run.take_part("anna")
     run.harvest()
