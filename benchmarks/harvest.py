@@ -122,7 +122,7 @@ def measure(fortnight: Fortnight) -> dict[str, float]:
         "over_cap": max(0, spent - fortnight.study.file.pay.cap),
         "calls_ratio": fortnight.standin.calls / (changes + fortnight.tally.reads),
         "killed": fortnight.tally.killed,
-        "surplus": now.surplus,
+        "surplus": len(now.surplus),
         "rounds": fortnight.tally.rounds,
         "came": fortnight.tally.came,
     }

@@ -41,6 +41,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.document import document
 from crowd_imi.factory.crops import CropReader
+from crowd_imi.factory.network import Network
 from crowd_imi.factory.record import Recorder
 from crowd_imi.factory.units import candidates
 from crowd_imi.image_sets import Files
@@ -185,7 +186,7 @@ def _pass(folder: Path, section: ModelSection, net: Net, size: int, precision: s
         settings = RecordingSection(batch=BATCH, precision=precision)
         recorder = Recorder(recordings, CropReader(Files(folder, names), size), settings, seed=1, k=K)
         begun = time.perf_counter()
-        recorder.record("net", model, layers, units)
+        recorder.record(Network("net", model, layers), units)
         return time.perf_counter() - begun
     finally:
         shutil.rmtree(recordings)

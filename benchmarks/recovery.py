@@ -234,7 +234,9 @@ def recovery(
             figures |= done.result()
     sizes = {"units_per_coverage": arms * UNITS, "units_per_crossed": fitted * UNITS, "draws": DRAWS}
     bootstrapped = min(bootstrapped, replicates)
-    return document(figures, goals(replicates, bootstrapped), PACKAGES, **sizes, replicates=replicates, bootstrapped=bootstrapped, seed=seed)
+    return document(
+        figures, goals(replicates, bootstrapped), PACKAGES, **sizes, replicates=replicates, bootstrapped=bootstrapped, seed=seed
+    )
 
 
 def table(figures: Mapping[str, float]) -> str:

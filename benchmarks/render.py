@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.document import document
-from crowd_imi.factory.record import Looker
+from crowd_imi.factory.looker import Looker
 from crowd_imi.factory.units import candidates
 from crowd_imi.factory.visualize import Target, Visualisations, Visualiser, visualise
 from crowd_imi.factory.visualize.ascent import Ascent

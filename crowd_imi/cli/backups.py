@@ -27,12 +27,20 @@ def backup(
     target: Annotated[Path, typer.Argument(metavar="FILE", help="The tar file to write; never overwritten.")],
     as_json: Json = False,
 ) -> None:
-    """Copy the whole study into one file, while it runs. It holds participants' ids and keys: keep it safe."""
+    """Copy the whole study into one file, while it runs. It holds participants' ids and keys: keep it safe.
+
+    Databases on a server aren't in it; the commands that copy them are printed.
+    """
     from crowd_imi.store.backups import back_up
 
     output = Output(as_json)
     done = back_up(folder, target)
-    output.say(f"{done.file}: {done.files} files, {done.bytes / 1e6:.1f} MB, with participants' ids and the study's key")
+    ids = "the study's key" if done.elsewhere else "participants' ids and the study's key"
+    output.say(f"{done.file}: {done.files} files, {done.bytes / 1e6:.1f} MB, with {ids}")
+    if done.elsewhere:
+        output.say("not in it: what people did and their ids, which are on a server. Copy these as well, in this order:")
+        for copying in done.elsewhere:
+            output.say(f"  {copying}")
     output.result(done)
 
 
@@ -48,6 +56,7 @@ def restore(
     from crowd_imi.errors import command
     from crowd_imi.store import Store, backups
     from crowd_imi.store.engine import database_urls
+    from crowd_imi.store.server import noted_databases
 
     output = Output(as_json)
     if take_over:
@@ -60,6 +69,14 @@ def restore(
     if target is None:
         raise typer.BadParameter("give the new folder as well: crowd-imi restore FILE STUDY")
     backups.restore(source, target)
+    noted = noted_databases(target)
+    if noted is not None:
+        output.say(
+            f"{target}: restored. Its databases are on a server, {noted.study}, as before; if they are gone too, put them back "
+            f"with pg_restore. On another server it may not spend before: {command('restore', '--take-over', target)}"
+        )
+        output.result(Restored(folder=target, may_spend=True))
+        return
     output.say(
         f"{target}: restored. It may not spend yet; when the original is gone: {command('restore', '--take-over', target)}"
     )

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -139,7 +140,8 @@ def _events_queue(study: "Study", store: "Store", platform: "Platform", url: str
 
     if not isinstance(platform, MturkPlatform):
         raise HarvestError(f"--queue is for Mechanical Turk; this study is on {platform.name}")
-    queue = NoticeQueue(url, study.file.mturk.profile)
+    parts = urlsplit(url)
+    queue = NoticeQueue(url, study.file.mturk.profile, f"{parts.scheme}://{parts.netloc}")  # of whatever region or service it is
     with store.read() as session:
         posted = [posting.platform_id for posting in postings(session) if posting.platform_id is not None]
     for posting in posted:

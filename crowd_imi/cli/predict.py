@@ -113,7 +113,7 @@ def _against_people(study: "Study", pack: "Pack", predictions: "Predictions", re
     from crowd_imi.store.engine import database_urls
 
     folder = run_folder(study, rehearsal)
-    if rehearsal is None and not (folder / "study.db").exists():
+    if rehearsal is None and not study.database.exists():
         return None
     store = Store.open(*database_urls(folder))
     if store.about("pack_sha256") != pack.digest:

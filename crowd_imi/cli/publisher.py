@@ -99,6 +99,7 @@ def publish(  # noqa: PLR0913, PLR0917 (one per option)
         _ask(output, pilot, yes)
     store = _prepare(output, looked, no_reach=no_reach)
     posting = launch(looked.study, store, looked.platform, looked.choice, looked.label)
+    output.say(f"what people do is kept in {store.url}")
     _say_what_next(output, looked.study, looked.choice, posting.platform_id or "")
     output.result(_published(looked, posting))
 
@@ -140,9 +141,11 @@ def _look(output: Output, folder: "Path", wish: Wish) -> Looked:
     from crowd_imi.publisher.launch import is_posted, offer_of, promised
     from crowd_imi.store import Store
     from crowd_imi.store.engine import database_urls
+    from crowd_imi.store.server import require_where_it_began
     from crowd_imi.study import load_study
 
     study = load_study(folder)
+    require_where_it_began(study.folder)
     plan = current_plan(study)
     require_ready(study, plan)
     store = Store.open(*database_urls(study.folder)) if study.database.exists() else None

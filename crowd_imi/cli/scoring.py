@@ -50,6 +50,8 @@ class Scored(Record):
     reliability: tuple[dict[str, Any], ...]
     """Each as ``scoring.reliability.Reliability``: how far unit scores can be trusted."""
     unanswered: tuple[str, ...]
+    pilot_submissions: int
+    """Left out of everything else."""
 
 
 class Reported(Record):
@@ -102,6 +104,7 @@ def register(app: typer.Typer) -> None:
                 comparisons=comparisons.model_dump(mode="json"),
                 reliability=tuple(one.model_dump() for one in reliable),
                 unanswered=scores.unanswered,
+                pilot_submissions=scores.pilot_submissions,
             )
         )
 
@@ -155,9 +158,12 @@ def _scored(study_folder: Path, rehearsal: str | None, crossed: Output | None) -
 
 def _show(output: Output, scores: "Scores") -> None:
     from crowd_imi.cli.group_table import group_table
+    from crowd_imi.scoring.wording import count
 
     output.say(group_table(scores.groups))
     output.say("")
     if scores.unanswered:
         rest = " …" if len(scores.unanswered) > _NAMED else ""
         output.say(f"without a valid response: {len(scores.unanswered)} units: {', '.join(scores.unanswered[:_NAMED])}{rest}")
+    if scores.pilot_submissions:
+        output.say(f"pilot: {count(scores.pilot_submissions, 'submission')}, left out of all of this")

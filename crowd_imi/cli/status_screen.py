@@ -1,17 +1,23 @@
 """The screen that ``crowd-imi status`` shows."""
 
+from collections.abc import Sequence
+
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from crowd_imi.harvester import ArmAttrition, ArmStatus, Status
+from crowd_imi.harvester import ArmAttrition, ArmStatus, Status, Surplus
+from crowd_imi.lifecycle import Payment
 
 _PARTS = {"valid": "green", "submitted": "cyan", "under_way": "blue", "short": "red", "open": "bright_black"}
 """Where a task can be → its colour, in the order of the bar."""
 
 _HEADINGS = {"submitted": "waiting", "under_way": "at it", "open": "open", "short": "short", "excluded": "excluded"}
+
+_NAMED = 3
+"""Visits that a line names; the others are counted."""
 
 
 def screen(status: Status, rehearsal: str | None) -> RenderableType:
@@ -19,8 +25,9 @@ def screen(status: Status, rehearsal: str | None) -> RenderableType:
     parts: list[RenderableType] = [_head(status, rehearsal), Padding(_arms(status), (1, 0)), _facts(status)]
     if any(arm.came for arm in status.attrition):
         parts.append(Padding(_attrition(status), (1, 0, 0, 0)))
-    if status.next:
-        parts += [Text("\nNext", style="bold"), *(Text(f"  • {step}") for step in status.next)]
+    steps = [*status.next, *_to_publish(status)]
+    if steps:
+        parts += [Text("\nNext", style="bold"), *(Text(f"  • {step}") for step in steps)]
     looks = _looks(status)
     if looks:
         parts += [Text("\nNeeds a look", style="bold yellow"), *(Text(f"  • {look}") for look in looks)]
@@ -31,13 +38,28 @@ def _head(status: Status, rehearsal: str | None) -> Text:
     head = Text.assemble((status.study, "bold"), f" on {status.platform}")
     if rehearsal is not None:
         head.append(f", rehearsal {rehearsal}", style="magenta")
-    if not status.posted:
+    if not status.posted and _piloting(status):
+        head.append("  only the pilot is posted", style="yellow")
+    elif not status.posted:
         head.append("  not posted yet", style="yellow")
     elif status.complete:
         head.append("  complete", style="bold green")
     else:
         head.append("  under way", style="blue")
     return head
+
+
+def _piloting(status: Status) -> bool:
+    return status.pilot is not None and status.places > 0
+
+
+def _to_publish(status: Status) -> list[str]:
+    """What brings a study that isn't posted further."""
+    if status.posted:
+        return []
+    if not _piloting(status):
+        return ["nothing is posted yet: `crowd-imi publish` again, with the pages running"]
+    return ["when the pilot says what you wanted to know: `crowd-imi publish` without --pilot posts the study itself"]
 
 
 def _arms(status: Status) -> Table:
@@ -108,8 +130,20 @@ def _facts(status: Status) -> Table:
         failed = (f"{count} {criterion.replace('_', ' ')}" for criterion, count in status.excluded_by.items())
         table.add_row("excluded by", ", ".join(failed))
     if status.surplus:
-        table.add_row("surplus", f"{status.surplus} came after their task was done: paid, not counted")
+        table.add_row("surplus", _surplus(status.surplus))
     return table
+
+
+def _surplus(surplus: Sequence[Surplus]) -> str:
+    """How many there are and which; with many, the last ones that came (``--json`` lists all)."""
+    unpaid = sum(one.payment == Payment.UNPAID for one in surplus)
+    named = [f"{one.visit} for {one.task}" for one in surplus[-_NAMED:]]
+    more = len(surplus) - len(named)
+    return (
+        f"{len(surplus)} came after their task was done: not counted, "
+        + (f"{unpaid} to be paid" if unpaid else "paid")
+        + f" ({f'{more} more, ' if more else ''}{', '.join(named)})"
+    )
 
 
 def _units(status: Status) -> str:

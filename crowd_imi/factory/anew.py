@@ -1,11 +1,14 @@
 """Panels made anew after publishing, in the place of bad ones: by the recorded ranks, without what was vetoed."""
 
 import hashlib
+from collections.abc import Sequence
 
 from crowd_imi.errors import FactoryError
 from crowd_imi.factory.crops import CropReader
 from crowd_imi.factory.images import study_images
 from crowd_imi.factory.judge import Judge
+from crowd_imi.factory.methods import real
+from crowd_imi.factory.network import load_network
 from crowd_imi.factory.pack import PackWriter
 from crowd_imi.factory.panels import PanelMaker
 from crowd_imi.factory.record import Recorder, Recording
@@ -13,7 +16,7 @@ from crowd_imi.factory.render import DEFAULTS, KEPT
 from crowd_imi.factory.running import alone
 from crowd_imi.factory.sample import draw_sample
 from crowd_imi.files import write_atomically
-from crowd_imi.pack import MadeAnew, Pack, UnitPanels, revision_path
+from crowd_imi.pack import ArmPack, MadeAnew, Pack, UnitPanels, revision_path
 from crowd_imi.plan import Amendment, VoidedUnit
 from crowd_imi.progress import Track, silent
 from crowd_imi.records import Unit
@@ -75,10 +78,24 @@ def _maker(study: Study, model: str, writer: PackWriter, track: Track) -> PanelM
         return None if unit in sampled else "it isn't in the pack"
 
     wanted = max(max(arm.units, arm.null) for arm in study.file.arms if arm.model == model)
-    sample = draw_sample(study, model, recorder, in_pack, track, more=max(0, len(sampled) - wanted))
+    network = load_network(study, model)
+    sample = draw_sample(study, network, recorder, in_pack, track, more=max(0, len(sampled) - wanted))
     if sample.recording.image_set_sha256 != manifest.image_set_sha256:
         raise FactoryError(f"{study.images}: images have changed since the pack was rendered; put them back to make panels anew")
     maker = PanelMaker(study, sample, writer, Judge(study.file, model, load_vetoes(study)).looks(sample.recording))
-    visualised = {entry.unit for arm in of_model if arm.condition == "synthetic" for entry in arm.units}
-    maker.leave_out(unit for unit in sample.units if visualised and unit not in visualised)
+    maker.visualise_only(_visualised(of_model))
     return maker
+
+
+def _visualised(arms: Sequence[ArmPack]) -> Sequence[Unit]:
+    """Units of synthetic arms, in the order in which they were visualised: groups follow from it.
+
+    Arms, and null units too, begin with the same ones, so that the longest list has them all.
+    """
+    lists: list[list[Unit]] = [
+        [real(entry.unit) for entry in arm.units if entry.unit.null == null]
+        for arm in arms
+        if arm.condition == "synthetic"
+        for null in (False, True)
+    ]
+    return max(lists, key=len, default=[])

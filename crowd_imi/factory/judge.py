@@ -8,7 +8,8 @@ import numpy as np
 
 from crowd_imi.factory.exemplars import Looks, flaw
 from crowd_imi.factory.likeness import near
-from crowd_imi.factory.record import Column, Recording
+from crowd_imi.factory.looker import Column
+from crowd_imi.factory.record import Recording
 from crowd_imi.factory.units import null_of, permuted
 from crowd_imi.records import Unit
 from crowd_imi.study import StudyFile

@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from crowd_imi.factory.cluster.crew import Crew
 from crowd_imi.factory.exemplars import PanelRanks
+from crowd_imi.factory.groups import SIDES, Group, cut
 from crowd_imi.factory.pack import Kept, PackWriter, key_of
 from crowd_imi.pack import Visualised
 from crowd_imi.progress import Track, silent
 from crowd_imi.records import Exemplar, Record, Side, SidePair, Unit
-from crowd_imi.seeds import seed_for
 from crowd_imi.study import VisualisationSection
 
 if TYPE_CHECKING:  # torch takes seconds to load
-    from crowd_imi.factory.visualize import Target, Visualisations
-    from crowd_imi.vision.layers import UnitLayer
-    from crowd_imi.vision.models import LoadedModel
+    from crowd_imi.factory.network import Network
+    from crowd_imi.factory.visualize import Diverged, Target, Visualisations
 
 References = SidePair[tuple[Exemplar, ...]]
-SIDES: tuple[Side, ...] = ("min", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +97,28 @@ class FeatureVisualisation:
 
     def __init__(  # noqa: PLR0913, PLR0917 (what images depend on)
         self,
-        model: "LoadedModel",
-        layers: "dict[str, UnitLayer]",
+        network: "Network",
         columns: dict[Unit, NDArray[np.float32]],
         settings: VisualisationSection,
         seed: int,
         writer: PackWriter,
+        crew: Crew | None = None,
     ) -> None:
         """Begin.
 
         Args:
-            model: whose units.
-            layers: of the units, by name.
+            network: whose units.
             columns: of all units that the study visualises, in its order, with their activations.
             settings: how.
             seed: the study's.
             writer: of the pack.
+            crew: workers that make groups; None lets this process make them.
         """
-        self._model, self._layers, self._columns = model, layers, columns
-        self._settings, self._seed, self._writer = settings, seed, writer
+        self._network, self._columns = network, columns
+        self._settings, self._seed, self._writer, self._crew = settings, seed, writer, crew
         self._kept = Kept(writer.folder, KEPT_KIND)
-        self._groups = {unit: group for group in _groups(tuple(columns), settings.at_once) for unit in group}
+        self._groups = {unit: group for group in map(self._group, cut(tuple(columns), settings.at_once)) for unit in group.units}
+        self._diverged: dict[Group, Diverged] = {}
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -134,23 +134,39 @@ class FeatureVisualisation:
                     self._writer.name_source(exemplar.image, source(kept.unit, side))
             yield Explanation((kept.references,) * len(one.ranks), kept.made)
 
+    def make_all(self, track: Track = silent) -> None:
+        """Make what isn't there yet; each unit is kept as soon as its group is finished."""
+        missing = [
+            group
+            for group in dict.fromkeys(self._groups.values())
+            if group not in self._diverged and any(self._find(unit, group) is None for unit in group.units)
+        ]
+        units = [unit for group in missing for unit in group.units]
+        for _ in track(self._units_of(missing), "visualising", len(units)):
+            pass
+
+    def _units_of(self, groups: Sequence[Group]) -> Iterator[Unit]:
+        """Units of finished groups."""
+        for place, made in self._done(groups):
+            self._keep(groups[place], made)
+            yield from groups[place].units
+
+    def _done(self, groups: Sequence[Group]) -> "Iterator[tuple[int, list[Visualisations] | Diverged]]":
+        if self._crew is None:
+            return ((place, group.made(self._network, self._settings)) for place, group in enumerate(groups))
+        return self._crew.do(groups)
+
     def unbeaten(self, track: Track = silent) -> dict[Unit, str]:
         """Units without a visualisation, or whose strongest one photographs surpass, with what is to be said of them."""
-        from crowd_imi.factory.visualize import Diverged
-
+        self.make_all(track)
         found: dict[Unit, str] = {}
-        for unit in track(tuple(self._columns), "visualising"):
-            try:
-                reason = short_of(self.visualised(unit))
-            except Diverged as error:
-                gone = next(
-                    one
-                    for one in self._groups[unit]
-                    if (one.layer, one.channel) == (error.target.layer.name, error.target.channel)
-                )
-                found[gone] = "its visualisation gives values that aren't finite"
-            else:
-                found |= {} if reason is None else {unit: reason}
+        for unit, group in self._groups.items():
+            if group in self._diverged:
+                error = self._diverged[group]
+                if (unit.layer, unit.channel) == (error.layer, error.channel):
+                    found[unit] = "its visualisation gives values that aren't finite"
+            elif (reason := short_of(self.visualised(unit))) is not None:
+                found[unit] = reason
         return found
 
     def visualised(self, unit: Unit) -> KeptVisualisations:
@@ -161,38 +177,32 @@ class FeatureVisualisation:
         """
         group = self._groups[unit]
         kept = self._find(unit, group)
-        if kept is None:
-            for made in self._make(group):
-                self._kept.put(self._key(made.unit, group), made)
+        if kept is None and group not in self._diverged:
+            self._keep(group, group.made(self._network, self._settings))
             kept = self._find(unit, group)
-            assert kept is not None
+        if kept is None:
+            raise self._diverged[group]
         return kept
 
-    def _find(self, unit: Unit, group: tuple[Unit, ...]) -> KeptVisualisations | None:
+    def _find(self, unit: Unit, group: Group) -> KeptVisualisations | None:
         kept = self._kept.get(self._key(unit, group), KeptVisualisations)
         if kept is None or not all(self._writer.holds(e.image) for side in SIDES for e in kept.references.side(side)):
             return None
         return kept
 
-    def _make(self, group: tuple[Unit, ...]) -> list[KeptVisualisations]:
-        from crowd_imi.factory.visualize import Visualiser, visualise
+    def _keep(self, group: Group, made: "list[Visualisations] | Diverged") -> None:
+        if not isinstance(made, list):
+            self._diverged[group] = made
+            return
+        stored = [self._stored(*each) for each in zip(group.wanted, group.targets(self._network), made, group.seeds, strict=True)]
+        for unit, low, high in zip(group.units, stored[::2], stored[1::2], strict=True):
+            references, told = SidePair(min=low[0], max=high[0]), SidePair(min=low[1], max=high[1])
+            self._kept.put(self._key(unit, group), KeptVisualisations(unit=unit, references=references, made=told))
 
-        wanted = [(unit, side) for unit in group for side in SIDES]
-        targets = [self._target(unit, side) for unit, side in wanted]
-        seeds = [seed_for(self._seed, "visualisation", unit.key, side) for unit, side in wanted]
-        made = visualise(Visualiser(self._model, self._settings), targets, seeds)
-        stored = [self._stored(*each) for each in zip(wanted, targets, made, seeds, strict=True)]
-        return [
-            KeptVisualisations(unit=unit, references=SidePair(min=low[0], max=high[0]), made=SidePair(min=low[1], max=high[1]))
-            for unit, low, high in zip(group, stored[::2], stored[1::2], strict=True)
-        ]
-
-    def _target(self, unit: Unit, side: Side) -> "Target":
-        from crowd_imi.factory.visualize import Target
-
-        column = self._columns[unit]
-        best = float(column.min() if side == "min" else column.max())
-        return Target(self._layers[unit.layer], unit.channel, side, float(np.ptp(column)), best)
+    def _group(self, units: tuple[Unit, ...]) -> Group:
+        columns = [self._columns[unit] for unit in units]
+        natural = tuple(SidePair(min=float(column.min()), max=float(column.max())) for column in columns)
+        return Group(self._network.name, self._network.model.weights_sha256, units, natural, self._seed)
 
     def _stored(
         self, wanted: tuple[Unit, Side], target: "Target", made: "Visualisations", seed: int
@@ -214,14 +224,14 @@ class FeatureVisualisation:
         )
         return images, told
 
-    def _key(self, unit: Unit, group: tuple[Unit, ...]) -> str:
-        model, readout = self._model, self._layers[unit.layer].readout
+    def _key(self, unit: Unit, group: Group) -> str:
+        model, readout = self._network.model, self._network.by_name[unit.layer].readout
         return key_of(
             {
                 "weights": model.weights_sha256,
                 "model": [model.source, model.input_size, model.mean, model.std],
                 "unit": unit.key,
-                "group": [[one.key, float(self._columns[one].min()), float(self._columns[one].max())] for one in group],
+                "group": [[one.key, ends.min, ends.max] for one, ends in zip(group.units, group.natural, strict=True)],
                 "readout": None if readout is None else readout.sha256,
                 "settings": self._settings.model_dump(exclude={"unbeaten"}),
                 "seed": self._seed,
@@ -231,14 +241,6 @@ class FeatureVisualisation:
 
 
 KEPT_KIND = "visualisations"
-
-
-def _groups(units: Sequence[Unit], at_once: int) -> Iterator[tuple[Unit, ...]]:
-    """Units of one layer that are visualised together."""
-    for layer in dict.fromkeys(unit.layer for unit in units):
-        of_layer = [unit for unit in units if unit.layer == layer]
-        for begin in range(0, len(of_layer), at_once):
-            yield tuple(of_layer[begin : begin + at_once])
 
 
 def short_of(kept: KeptVisualisations) -> str | None:

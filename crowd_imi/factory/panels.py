@@ -1,7 +1,7 @@
 """The panels of one arm: exemplars and visualisations put into their roles, their images stored in the pack."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crowd_imi.errors import FactoryError
 from crowd_imi.factory import exemplars
+from crowd_imi.factory.cluster.crew import Crew
 from crowd_imi.factory.exemplars import Choice, Looks, Ranks
 from crowd_imi.factory.methods import Asked, FeatureVisualisation, Method, NaturalExemplars, real
 from crowd_imi.factory.pack import PackWriter
@@ -28,25 +29,31 @@ EXTREMES = 20
 class PanelMaker:
     """Makes the panels of one model's arms."""
 
-    def __init__(self, study: Study, sample: Sample, writer: PackWriter, looks: Looks) -> None:
+    def __init__(self, study: Study, sample: Sample, writer: PackWriter, looks: Looks, crew: Crew | None = None) -> None:
         self._study = study
         self._sample = sample
         self._writer = writer
         self._looks = looks
+        self._crew = crew
         self._seed = study.file.study.seed
         self._stored: dict[int, str] = {}
         """Place of an image in the recording → its digest."""
         self._skips: dict[Skip, None] = {}
-        self._left_out: frozenset[Unit] = frozenset()
+        self._synthetic = sample.units
+        """Those that synthetic arms ask about, in their order."""
 
     @property
     def skips(self) -> tuple[Skip, ...]:
         """Images that the arms made so far passed over, each named once for every unit, side and rank."""
         return tuple(self._skips)
 
-    def leave_out(self, units: Iterable[Unit]) -> None:
+    def leave_out(self, units: Collection[Unit]) -> None:
         """Units that synthetic arms pass over."""
-        self._left_out = frozenset(units)
+        self._synthetic = tuple(unit for unit in self._sample.units if unit not in units)
+
+    def visualise_only(self, units: Iterable[Unit]) -> None:
+        """The units that synthetic arms ask about, in their order, on which groups depend."""
+        self._synthetic = tuple(units)
 
     def _method(self, condition: Condition) -> Method:
         return NaturalExemplars() if condition == "natural" else self.visualisation
@@ -56,25 +63,23 @@ class PanelMaker:
         """Of all units that synthetic arms of the model ask about."""
         arms = [arm for arm in self._study.file.arms if arm.model == self._sample.units[0].model]
         count = max((max(arm.units, arm.null) for arm in arms if arm.condition == "synthetic"), default=0)
-        columns = {unit: self._sample.column(unit) for unit in self._asked_about("synthetic")[:count]}
+        columns = {unit: self._sample.column(unit) for unit in self._synthetic[:count]}
         settings = self._study.file.visualisation
-        return FeatureVisualisation(self._sample.model, self._sample.layers, columns, settings, self._seed, self._writer)
-
-    def _asked_about(self, condition: Condition) -> list[Unit]:
-        return [unit for unit in self._sample.units if condition == "natural" or unit not in self._left_out]
+        return FeatureVisualisation(self._sample.network, columns, settings, self._seed, self._writer, self._crew)
 
     def arm_pack(self, arm: ArmSection, track: Track = silent) -> ArmPack:
         """All units of an arm, null units last."""
-        of_arm = self._asked_about(arm.condition)
+        if arm.condition == "synthetic":
+            self.visualisation.make_all(track)
+        of_arm = self._sample.units if arm.condition == "natural" else self._synthetic
         units = [*of_arm[: arm.units], *(null_of(unit) for unit in of_arm[: arm.null])]
-        what = f"{'visualising' if arm.condition == 'synthetic' else 'panels of'} {arm.id}"
         method = self._method(arm.condition)
         return ArmPack(
             arm=arm.id,
             model=arm.model,
             condition=arm.condition,
             difficulty=arm.difficulty,
-            units=tuple(self._unit_panels(arm, method, unit) for unit in track(units, what)),
+            units=tuple(self._unit_panels(arm, method, unit) for unit in track(units, f"panels of {arm.id}")),
         )
 
     def anew(self, arm: ArmSection, unit: Unit, revision: int) -> UnitPanels:

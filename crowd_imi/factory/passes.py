@@ -6,7 +6,7 @@ import os
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,11 +19,11 @@ from crowd_imi.errors import FactoryError
 from crowd_imi.factory.crops import FACTS, Crop, CropReader
 from crowd_imi.factory.extremes import Extremes, drawn_ties
 from crowd_imi.factory.looker import Column, Looker
+from crowd_imi.factory.network import Network
 from crowd_imi.files import write_atomically
 from crowd_imi.progress import Track
 from crowd_imi.records import Unit
-from crowd_imi.vision.layers import UnitLayer
-from crowd_imi.vision.models import LoadedModel
+from crowd_imi.vision.layers import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ class Pass:
     folder: Path
     """Where it writes."""
     crops: CropReader
-    model: LoadedModel
-    layers: tuple[UnitLayer, ...]
+    network: Network
     units: tuple[Unit, ...]
     computed: Computed
     seed: int
@@ -65,11 +64,33 @@ class Pass:
     """CRC-32 of the facts and of every unit's column, as far as they are written."""
 
     def run(self, track: Track, what: str) -> None:
+        """Look at all images, or at those that a killed run has left.
+
+        Args:
+            track: shows progress in images.
+            what: is being done.
+
+        Raises:
+            VisionError: the network fails, or answers in another way than it did when its layers were described.
+            FactoryError: the computer's memory is too small for a batch.
+        """
+        try:
+            self._run(track, what)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            source, batch = self.network.model.source, self.computed.batch
+            raise FactoryError(
+                f"recording.batch: the computer's memory is too small for {source} to look at {batch} images at a time; lower it "
+                "in study.toml, or close other programs"
+            ) from error
+
+    def _run(self, track: Track, what: str) -> None:
         looker, extremes, done = self.begin()
         if done == len(self.images):
             return
         first, total, batch = self.images.start, len(self.images), self.computed.batch
-        ties = torch.from_numpy(drawn_ties(self.seed, len(self.crops.images.names))).to(self.model.device)
+        ties = torch.from_numpy(drawn_ties(self.seed, len(self.crops.images.names))).to(self.network.model.device)
         written, begun = done, time.monotonic()
         crops = track(self.crops.read(first + done, self.images.stop), what, total - done)
         for begin in range(done, total, batch):
@@ -86,7 +107,7 @@ class Pass:
         self.folder.mkdir(parents=True, exist_ok=True)
         for stray in self.folder.glob(".*"):
             stray.unlink()  # of a run that was killed while it wrote
-        looker = Looker(self.model, self.layers, self.units, self.computed.precision)
+        looker = Looker(self.network.model, self.network.layers, self.units, self.computed.precision)
         extremes = self._nothing_yet()
         done = self._restore(extremes) if self._is_of(looker) else 0
         return looker, extremes, done
@@ -112,8 +133,12 @@ class Pass:
         begin = other.images.start - self.images.start
         self._checkpoint(begin, begin + count, extremes)
 
+    def over(self, folder: Path, images: range) -> "Pass":
+        """The same over other images."""
+        return replace(self, folder=folder, images=images, _rows=[], _facts=[], _sums=[])
+
     def _nothing_yet(self) -> list[Extremes]:
-        return [Extremes(layer.channels, self.k, self.model.device) for layer in self.layers]
+        return [Extremes(layer.channels, self.k, self.network.model.device) for layer in self.network.layers]
 
     def _look(self, looker: "Looker", crops: list[Crop], extremes: list[Extremes], ties: Tensor) -> Column:
         """Shape (images, units); NaN for an image that can't be read."""
@@ -188,8 +213,8 @@ class Pass:
 
     def _begin_anew(self, extremes: list[Extremes]) -> int:
         self._sums = []
-        for place, layer in enumerate(self.layers):
-            extremes[place] = Extremes(layer.channels, self.k, self.model.device)
+        for place, layer in enumerate(self.network.layers):
+            extremes[place] = Extremes(layer.channels, self.k, self.network.model.device)
         return 0
 
     def _checkpoint(self, begin: int, end: int, extremes: list[Extremes]) -> None:

@@ -5,44 +5,38 @@ k highest activations. So memory is bounded by the batch and by k, whatever the 
 """
 
 import hashlib
-import io
 import json
 import logging
 import os
 import shutil
-import time
-import zlib
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import PIL
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from crowd_imi import __version__
-from crowd_imi.errors import FactoryError, VisionError
-from crowd_imi.factory.crops import FACTS, Crop, CropReader, Status
-from crowd_imi.factory.extremes import Extremes, values
-from crowd_imi.files import write_atomically
+from crowd_imi.errors import FactoryError
+from crowd_imi.factory.cluster.crew import Crew
+from crowd_imi.factory.crops import FACTS, CropReader, Status
+from crowd_imi.factory.extremes import drawn_ties, values
+from crowd_imi.factory.looker import Column
+from crowd_imi.factory.network import Network
+from crowd_imi.factory.passes import Computed, Pass
+from crowd_imi.factory.shards import SHARDS_FOLDER, run_in_shards
 from crowd_imi.image_sets import ImageSet
 from crowd_imi.progress import Track, silent
 from crowd_imi.records import Unit
 from crowd_imi.seeds import generator
 from crowd_imi.study import RecordingSection
-from crowd_imi.vision.layers import REPEATED, UnitLayer, is_out_of_memory, run, watched
-from crowd_imi.vision.models import LoadedModel
-from crowd_imi.vision.preprocess import Pixels, to_input
+from crowd_imi.vision.layers import UnitLayer
 
 CHECKPOINT_SECONDS = 20.0
 """After this long a pass writes down how far it is; a killed one repeats at most so much."""
-
-Column = NDArray[np.float32]
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +51,7 @@ class Recording:
     """Those with columns."""
     layers: tuple[UnitLayer, ...]
     seed: int
-    computed: "Computed"
+    computed: Computed
 
     @cached_property
     def facts(self) -> NDArray[np.void]:
@@ -83,7 +77,7 @@ class Recording:
     @property
     def ties(self) -> NDArray[np.int64]:
         """What orders images of equal activation in ``extremes``, shape (usable images,)."""
-        return _ties(self.seed, len(self.images.names))[self.usable]
+        return drawn_ties(self.seed, len(self.images.names))[self.usable]
 
     def order(self, unit: Unit, column: Column) -> NDArray[np.int64]:
         """Usable images from the unit's lowest activation to its highest; equal ones in an order of the unit's own.
@@ -144,38 +138,38 @@ class Recorder:
     k: int
     """How many of a unit's lowest and highest activations are kept."""
     checkpoint_seconds: float = field(default_factory=lambda: CHECKPOINT_SECONDS)
+    crew: Crew | None = None
+    """Workers that record shards of the images; None lets this process do everything."""
 
-    def record(
-        self, name: str, model: LoadedModel, layers: Sequence[UnitLayer], units: Sequence[Unit], track: Track = silent
-    ) -> Recording:
+    def record(self, network: Network, units: Sequence[Unit], track: Track = silent) -> Recording:
         """Send every image through a model once, or go on where a killed pass stopped.
 
         Args:
-            name: of the model in study.toml.
-            model: what looks.
-            layers: all whose units' extremes are kept; those of ``units``, at least.
-            units: whose whole columns are kept.
+            network: what looks; all units of its layers have their extremes kept.
+            units: of its layers, whose whole columns are kept.
             track: shows progress in images.
 
         Raises:
             VisionError: the network fails, or answers in another way than it did when its layers were described.
-            FactoryError: the computer's memory is too small for a batch.
+            FactoryError: the computer's memory is too small for a batch, or no worker is left.
         """
-        batch = min(self.settings.batch, len(self.crops.images.names))
-        computed = Computed(model.device.type, torch.get_num_threads(), batch, self.settings.precision)
-        folder = self.folder / name / self._key(model, layers, units, computed)[:16]
-        log.info("recording %s in %s", name, folder)
-        one_pass = _Pass(self, folder, model, tuple(layers), tuple(units), computed)
-        try:
-            one_pass.run(track, f"recording {name}")
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise FactoryError(
-                f"recording.batch = {self.settings.batch}: the computer's memory is too small for {model.source} to look at "
-                f"{batch} images at a time; lower it in study.toml, or close other programs"
-            ) from error
-        return Recording(folder, self.crops.images, tuple(units), tuple(layers), self.seed, computed)
+        images = self.crops.images
+        batch = min(self.settings.batch, len(images.names))
+        device = network.model.device.type if self.crew is None else self.crew.kind
+        computed = Computed(device, torch.get_num_threads(), batch, self.settings.precision)
+        folder = self.folder / network.name / self._key(network, units, computed)[:16]
+        log.info("recording %s in %s", network.name, folder)
+        whole = Pass(
+            *(folder, self.crops, network, tuple(units), computed),
+            *(self.seed, self.k, self.checkpoint_seconds, range(len(images.names))),
+        )
+        what = f"recording {network.name}"
+        if self.crew is None:
+            whole.run(track, what)
+        else:
+            run_in_shards(whole, self.crew, track, what)
+        shutil.rmtree(folder / SHARDS_FOLDER, ignore_errors=True)
+        return Recording(folder, images, tuple(units), network.layers, self.seed, computed)
 
     def forget_all_but(self, kept: Collection[Path]) -> None:
         """Delete what earlier runs recorded of other units, with other settings or of images that have changed."""
@@ -183,11 +177,12 @@ class Recorder:
             if folder not in kept and folder.is_dir():
                 shutil.rmtree(folder)
 
-    def _key(self, model: LoadedModel, layers: Sequence[UnitLayer], units: Sequence[Unit], computed: Computed) -> str:
+    def _key(self, network: Network, units: Sequence[Unit], computed: Computed) -> str:
+        model = network.model
         parts = [
             self.crops.digest, self.crops.size, self.k, self.seed, torch.__version__, PIL.__version__, __version__,
             model.source, model.weights_sha256, model.input_size, model.mean, model.std,
-            [[layer.name, layer.axis, layer.readout.sha256 if layer.readout else None] for layer in layers],
+            [[layer.name, layer.axis, layer.readout.sha256 if layer.readout else None] for layer in network.layers],
             [unit.key for unit in units],
             [computed.device, computed.threads if computed.device == "cpu" else 0, computed.batch, computed.precision],
         ]  # fmt: skip

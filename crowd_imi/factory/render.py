@@ -2,16 +2,24 @@
 
 import hashlib
 import logging
+import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from crowd_imi.errors import FactoryError, PackError, command
+from crowd_imi.factory.cluster.bench import Place
+from crowd_imi.factory.cluster.crew import Crew
+from crowd_imi.factory.cluster.processes import Processes
 from crowd_imi.factory.crops import CropReader
 from crowd_imi.factory.images import study_images
 from crowd_imi.factory.judge import Judge
+from crowd_imi.factory.network import Network, load_network
 from crowd_imi.factory.pack import PackWriter, sealed
 from crowd_imi.factory.panels import PanelMaker
 from crowd_imi.factory.record import Recorder, Recording, hold_together
@@ -43,6 +51,10 @@ class Options:
     """A folder where crops are kept for later passes, N · size² · 3 bytes."""
     workers: int | None = None
     """Threads that decode images; as many as there are cores, by default."""
+    devices: tuple[str, ...] = ()
+    """``cpu`` or ``cuda:N``, all of one kind; of several, each has a process. The first GPU, if there is one, by default."""
+    cluster: str | None = None
+    """The address of a Ray cluster that does the work."""
 
 
 DEFAULTS = Options()
@@ -56,13 +68,28 @@ def render(study: Study, track: Track = silent, options: Options = DEFAULTS) -> 
 
     Raises:
         VisionError: a model, its weights or its layers can't be used.
-        FactoryError: images or usable units are too few, the study has begun with another pack, or another render is at work.
+        FactoryError: images or usable units are too few, the study has begun with another pack, another render is at work, or
+            no worker is left.
     """
-    with alone(study.recordings / ".lock"):
-        return _render(study, track, options)
+    study = replace(study, folder=study.folder.resolve())
+    with alone(study.recordings / ".lock"), hired(study, options) as crew:
+        return _render(study, track, options, crew)
 
 
-def _render(study: Study, track: Track, options: Options) -> Manifest:
+def hired(study: Study, options: Options) -> AbstractContextManager[Crew | None]:
+    """Who does the work; None is this process."""
+    if options.cluster is not None:
+        from crowd_imi.factory.cluster.on_ray import OnRay
+
+        return OnRay(options.cluster, Place(study, "cpu", torch.get_num_threads(), options.workers, options.crop_cache))
+    if len(options.devices) < 2:
+        return nullcontext()
+    decoders = options.workers or max(1, (os.cpu_count() or 1) // len(options.devices))
+    places = [Place(study, device, torch.get_num_threads(), decoders, options.crop_cache) for device in options.devices]
+    return Processes(places)
+
+
+def _render(study: Study, track: Track, options: Options, crew: Crew | None) -> Manifest:
     images = study_images(study)
     file = study.file
     recorder = Recorder(
@@ -71,12 +98,14 @@ def _render(study: Study, track: Track, options: Options) -> Manifest:
         settings=file.recording,
         seed=file.study.seed,
         k=KEPT * file.panels.batches,
+        crew=crew,
     )
     writer = _writer(study)
     made = _Made()
     vetoes = load_vetoes(study)
     for model_name in dict.fromkeys(arm.model for arm in file.arms):
-        maker, sample, moved_up = _maker(study, model_name, recorder, vetoes, writer, track)
+        network = load_network(study, model_name, options.devices[0] if options.devices else None)
+        maker, sample, moved_up = _maker(study, network, recorder, vetoes, writer, track)
         made.hold_together(sample.recording)
         _warn_of_strange_vetoes(vetoes, model_name, sample)
         for arm in file.arms:
@@ -92,17 +121,17 @@ def _render(study: Study, track: Track, options: Options) -> Manifest:
 
 
 def _maker(  # noqa: PLR0913, PLR0917 (what a render holds)
-    study: Study, model_name: str, recorder: Recorder, vetoes: Vetoes, writer: PackWriter, track: Track
+    study: Study, network: Network, recorder: Recorder, vetoes: Vetoes, writer: PackWriter, track: Track
 ) -> tuple[PanelMaker, Sample, tuple[Replacement, ...]]:
     """Of one model's panels, once its visualisations are as the study wants them, and what synthetic arms pass over."""
     policy = study.file.visualisation.unbeaten
-    synthetic = any(arm.model == model_name and arm.condition == "synthetic" for arm in study.file.arms)
+    synthetic = any(arm.model == network.name and arm.condition == "synthetic" for arm in study.file.arms)
     refused: dict[Unit, str] = {}
     while True:
-        judge = Judge(study.file, model_name, vetoes, refused if policy == "replace" else None)
+        judge = Judge(study.file, network.name, vetoes, refused if policy == "replace" else None)
         more = len(refused) if policy == "leave_out" else 0
-        sample = draw_sample(study, model_name, recorder, judge, track, more=more)
-        maker = PanelMaker(study, sample, writer, judge.looks(sample.recording))
+        sample = draw_sample(study, network, recorder, judge, track, more=more)
+        maker = PanelMaker(study, sample, writer, judge.looks(sample.recording), recorder.crew)
         if policy == "leave_out":
             maker.leave_out(refused)
         found = maker.visualisation.unbeaten(track) if synthetic and policy != "keep" else {}
@@ -137,9 +166,10 @@ def _warn_of_change(study: Study, crops: CropReader) -> None:
 
 def _warn_of_strange_vetoes(vetoes: Vetoes, model: str, sample: Sample) -> None:
     """A slip of the pen in vetoes.toml must not show somebody what was meant to be kept away."""
+    layers = sample.network.by_name
     for key in vetoes.units:
         unit = Unit.from_key(key)
-        layer = sample.layers.get(unit.layer)
+        layer = layers.get(unit.layer)
         if unit.model == model and (layer is None or unit.channel >= layer.channels or unit.key != key):
             log.warning("vetoes.toml: %s has no unit %s among its layers; correct it if you meant another", model, key)
 
@@ -198,14 +228,14 @@ class _Made:
 
 
 def _provenance(sample: Sample, skips: tuple[Skip, ...]) -> ModelProvenance:
-    model, computed = sample.model, sample.recording.computed
-    readouts = {name: layer.readout.sha256 for name, layer in sample.layers.items() if layer.readout is not None}
+    model, computed, layers = sample.network.model, sample.recording.computed, sample.network.by_name
+    readouts = {name: layer.readout.sha256 for name, layer in layers.items() if layer.readout is not None}
     return ModelProvenance(
         source=model.source,
         weights_sha256=model.weights_sha256,
         input_size=model.input_size,
-        layers=tuple(sample.layers),
-        constant={name: count for name in sample.layers if (count := sample.recording.constant(name))},
+        layers=tuple(layers),
+        constant={name: count for name in layers if (count := sample.recording.constant(name))},
         readouts=readouts,
         skips=skips,
         recorded=Recorded(device=computed.device, precision=computed.precision, batch=computed.batch, threads=computed.threads),

@@ -7,16 +7,14 @@ from itertools import islice
 
 from crowd_imi.errors import FactoryError
 from crowd_imi.factory.images import check_count
-from crowd_imi.factory.record import Column, Recorder, Recording, hold_together
+from crowd_imi.factory.looker import Column
+from crowd_imi.factory.network import Network
+from crowd_imi.factory.record import Recorder, Recording, hold_together
 from crowd_imi.factory.units import candidates
 from crowd_imi.pack import Replacement
 from crowd_imi.progress import Track, silent
 from crowd_imi.records import Unit
 from crowd_imi.study import ModelSection, Study
-from crowd_imi.vision.layers import UnitLayer, describe_layers, unit_layers
-from crowd_imi.vision.models import LoadedModel, load_model
-from crowd_imi.vision.published import layer_globs
-from crowd_imi.vision.readouts import load_readouts
 
 SPARE = 0.25
 """Share of units recorded beyond those needed, so that a unit without use rarely costs a second pass."""
@@ -29,9 +27,7 @@ Judge = Callable[[Unit, Recording], str | None]
 class Sample:
     """A model's units and how they answered to the images."""
 
-    model: LoadedModel
-    layers: dict[str, UnitLayer]
-    """In the network's order."""
+    network: Network
     units: tuple[Unit, ...]
     """In sampling order; an arm of n units asks about the first n."""
     recordings: dict[str, Recording]
@@ -49,31 +45,29 @@ class Sample:
 
 
 def draw_sample(  # noqa: PLR0913 (what a render holds)
-    study: Study, model_name: str, recorder: Recorder, judge: Judge, track: Track = silent, *, more: int = 0
+    study: Study, network: Network, recorder: Recorder, judge: Judge, track: Track = silent, *, more: int = 0
 ) -> Sample:
     """Draw the units that a model's arms need and record them; one that can't be asked about is replaced.
 
     Args:
         study: the study.
-        model_name: as in ``[models.NAME]``.
+        network: the model.
         recorder: of the study's images.
         judge: says which unit can't be asked about.
         track: shows progress.
         more: units behind those that are needed; which come before them doesn't depend on it.
 
     Raises:
-        VisionError: the model or its layers can't be used.
+        VisionError: the network fails.
         FactoryError: usable images or usable units run out.
     """
-    section = study.file.models[model_name]
-    model = load_model(section, study.folder, study.file.study.seed)
-    layers = _layers(section, study, model)
-    order = candidates(model_name, section, layers, study.file.study.seed)
+    model_name, section = network.name, study.file.models[network.name]
+    order = candidates(model_name, section, network.layers, study.file.study.seed)
     wanted = max(max(arm.units, arm.null) for arm in study.file.arms if arm.model == model_name)
     recordings: dict[str, Recording] = {}
 
     def record(units: Sequence[Unit]) -> Recording:
-        recording = recorder.record(model_name, model, layers, units, track)
+        recording = recorder.record(network, units, track)
         hold_together(next(iter(recordings.values()), recording), recording)
         usable = len(recording.usable)
         check_count(study, usable, len(recording.images.names) - usable)
@@ -98,8 +92,7 @@ def draw_sample(  # noqa: PLR0913 (what a render holds)
     if places:
         raise FactoryError(_too_few(model_name, section, wanted + more, len(filled), failed))
     return Sample(
-        model=model,
-        layers={layer.name: layer for layer in layers},
+        network=network,
         units=tuple(filled[place] for place in range(wanted + more)),
         recordings=recordings,
         replacements=tuple(
@@ -108,12 +101,6 @@ def draw_sample(  # noqa: PLR0913 (what a render holds)
             for unit, reason in failed[place]
         ),
     )
-
-
-def _layers(section: ModelSection, study: Study, model: LoadedModel) -> tuple[UnitLayer, ...]:
-    readouts = load_readouts(section, study.folder, model.device)
-    names = unit_layers(model.module, layer_globs(section), readouts)
-    return describe_layers(model.module, names, model.input_size, readouts)
 
 
 def _recorded(

@@ -1,8 +1,8 @@
 """Collecting, judging, paying and replacing submissions; where a study stands."""
 
-from crowd_imi.harvester.records import ArmAttrition, Difference, Harvest, Status, UnitStatus
+from crowd_imi.harvester.records import ArmAttrition, Difference, Harvest, Status, Surplus, UnitStatus
 from crowd_imi.harvester.rounds import harvest
 from crowd_imi.harvester.standing import status
 from crowd_imi.stock import ArmStatus
 
-__all__ = ["ArmAttrition", "ArmStatus", "Difference", "Harvest", "Status", "UnitStatus", "harvest", "status"]
+__all__ = ["ArmAttrition", "ArmStatus", "Difference", "Harvest", "Status", "Surplus", "UnitStatus", "harvest", "status"]

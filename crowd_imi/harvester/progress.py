@@ -5,11 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
-from crowd_imi.harvester.records import ArmAttrition, UnitStatus
+from crowd_imi.harvester.records import ArmAttrition, Surplus, UnitStatus
 from crowd_imi.lifecycle import Action, Payment, VisitState, action_for
 from crowd_imi.stock import Stock
-from crowd_imi.store.submissions import TaskStanding, arms_of_tasks, main_trials
-from crowd_imi.store.tables import Verdict, Visit
+from crowd_imi.store.postings import MAIN
+from crowd_imi.store.submissions import TaskStanding, arms_of_tasks, judged_visits, main_trials
+from crowd_imi.store.tables import Task, Verdict, Visit
 
 _SHOWN = 6
 """Names in a sentence; the others are counted."""
@@ -45,6 +46,19 @@ def attrition(session: Session, visits: Sequence[Visit]) -> tuple[ArmAttrition, 
         counts[arms[visit.task_id]][_how_it_ended(visit)] += 1
     names = [name for name in ArmAttrition.model_fields if name != "arm"]
     return tuple(ArmAttrition(arm=arm, **{name: count[name] for name in names}) for arm, count in counts.items())
+
+
+def surplus_visits(session: Session) -> tuple[Surplus, ...]:
+    """Who was good and came when the task was done, in the order of arrival; the pilot's too."""
+    return tuple(
+        Surplus(visit=visit.id, task=_name(session.get_one(Task, visit.task_id)), payment=visit.payment)
+        for _, visit, verdict in judged_visits(session, label=None)
+        if verdict.surplus
+    )
+
+
+def _name(task: Task) -> str:
+    return f"{'' if task.label == MAIN else f'{task.label} '}{task.arm}/{task.number}"
 
 
 def _how_it_ended(visit: Visit) -> str:

@@ -95,6 +95,15 @@ class ArmAttrition(Record):
     failed_practice: int
 
 
+class Surplus(Record):
+    """A good submission whose task was somebody else's by the time it came: kept and paid, and not analysed."""
+
+    visit: str
+    task: str
+    """As ``arm/number``; the pilot's with ``pilot`` before it."""
+    payment: str
+
+
 class Status(Record):
     """Where a study stands."""
 
@@ -110,7 +119,7 @@ class Status(Record):
     """Criterion → submissions that failed it; one submission may fail several."""
     left: dict[str, int]
     """declined, returned, timed_out → visits."""
-    surplus: int
+    surplus: tuple[Surplus, ...]
     places: int
     places_free: int
     reward: Money

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from crowd_imi.harvester.context import OCCUPYING, held_by_unknown
-from crowd_imi.harvester.progress import attrition, next_steps, unit_statuses
+from crowd_imi.harvester.progress import attrition, next_steps, surplus_visits, unit_statuses
 from crowd_imi.harvester.records import Difference, Status
 from crowd_imi.harvester.rules import top_up
 from crowd_imi.harvester.strays import strays_of
@@ -13,7 +13,7 @@ from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, act
 from crowd_imi.platforms.base import Capability, Platform, price
 from crowd_imi.promises import Promised, promised
 from crowd_imi.records import Money
-from crowd_imi.stock import ArmStatus, arm_status, excluded_by, take_stock, together
+from crowd_imi.stock import ArmStatus, Stock, arm_status, excluded_by, take_stock, together
 from crowd_imi.store import Store
 from crowd_imi.store.money import bonus_spending
 from crowd_imi.store.postings import MAIN, PILOT, postings
@@ -30,7 +30,9 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     Raises:
         PlatformError: the platform can't be read.
     """
-    posting = _posting(store, platform.name)
+    posting = _shown_posting(store, platform.name)
+    posted = posting is not None and posting.platform_id is not None
+    label = MAIN if posting is None else posting.label
     statuses, places = _read_platform(platform, posting)
     each = price(platform, study.file.pay.reward_money)
     with store.read() as session:
@@ -41,9 +43,11 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     with store.read() as session:
         visits = visits_of(session, posting.id) if posting else []
         judged = verdicts(session)
+        shown = judged if label == MAIN else verdicts(session, label)
         ledger = books(session)
         units = unit_statuses(session, stock, visits, judged)
         left = attrition(session, visits)
+        surplus = surplus_visits(session)
         proposal = top_up(session, study, store, platform)
         committed = stock.payable * each.amount + bonus_spending(session) + bonuses.beside
     # Where only those are listed who handed in, others are at it.
@@ -54,17 +58,18 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     if posting is not None and posting.platform_id is not None:
         taken += held_by_unknown(platform, posting.platform_id, statuses)
     states = Counter(visit.state for visit in visits)
+    going_on = stock if label == MAIN else _pilot_stock(study, store, each, bonuses)
     return Status(
         study=study.file.study.name,
         platform=platform.name,
-        posted=posting is not None and posting.platform_id is not None,
+        posted=posted and label == MAIN,
         arms=tuple(arm_status(arm.id, stock, judged) for arm in study.file.arms),
         pilot=_pilot(study, store, each, bonuses),
         units=units,
         attrition=left,
-        excluded_by=excluded_by(verdict for _, verdict in judged),
+        excluded_by=excluded_by(verdict for _, verdict in shown),
         left={state.value: states[state] for state in _LEFT if states[state]},
-        surplus=sum(verdict.surplus for _, verdict in judged),
+        surplus=surplus,
         places=places,
         places_free=max(0, places - taken),
         reward=study.file.pay.reward_money,
@@ -77,14 +82,16 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         differences=_differences(visits, there),
         strays=sum(statuses[stray] in OCCUPYING for stray in strays),
         remarks=_remarks(ledger),
-        next=tuple(next_steps(stock, visits, there, max(0, places - taken))),
+        next=tuple(next_steps(going_on, visits, there, max(0, places - taken))) if posted else (),
         complete=stock.complete,
     )
 
 
-def _posting(store: Store, platform: str) -> Posting | None:
+def _shown_posting(store: Store, platform: str) -> Posting | None:
+    """The study's posting; until that is out, its pilot's, where people are."""
     with store.read() as session:
-        return next((posting for posting in postings(session, MAIN) if posting.platform == platform), None)
+        ours = [posting for label in (MAIN, PILOT) for posting in postings(session, label) if posting.platform == platform]
+    return next((posting for posting in ours if posting.platform_id is not None), ours[0] if ours else None)
 
 
 def _pilot(study: Study, store: Store, each: Money, bonuses: Promised) -> ArmStatus | None:
@@ -93,8 +100,12 @@ def _pilot(study: Study, store: Store, each: Money, bonuses: Promised) -> ArmSta
         if not postings(session, PILOT):
             return None
         judged = verdicts(session, PILOT)
-    stock = take_stock(study, store, each, PILOT, beside=bonuses.beside, each_beside=bonuses.each)
+    stock = _pilot_stock(study, store, each, bonuses)
     return together("pilot", [arm_status(arm.id, stock, judged) for arm in study.file.arms])
+
+
+def _pilot_stock(study: Study, store: Store, each: Money, bonuses: Promised) -> Stock:
+    return take_stock(study, store, each, PILOT, beside=bonuses.beside, each_beside=bonuses.each)
 
 
 def _read_platform(platform: Platform, posting: Posting | None) -> tuple[dict[str, str], int]:

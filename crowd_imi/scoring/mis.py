@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from crowd_imi.records import Condition, Difficulty, Record, Unit, query_share
 from crowd_imi.scoring.intervals import Estimate, bootstrap_mean, clustered, jeffreys, wilson
 from crowd_imi.seeds import generator
 from crowd_imi.store import Store
-from crowd_imi.store.answers import main_answers, planned_units, visits
+from crowd_imi.store.answers import main_answers, pilot_submissions, planned_units, visits
 from crowd_imi.study import NULL, Study, StudyFile
 
 CONDITIONS: tuple[Condition, ...] = ("natural", "synthetic")
@@ -77,6 +77,8 @@ class Scores:
     counted: pd.DataFrame = field(default_factory=pd.DataFrame)
     """The answers behind ``units``: ``arm``, ``unit``, ``batch``, ``visit``, ``correct``, ``confidence``, ``rt_ms``; a visit is a
     participant."""
+    pilot_submissions: int = 0
+    """Submissions of the study's pilot: left out of everything else."""
 
     def group(self, model: str, condition: Condition, difficulty: Difficulty = "easy") -> Group:
         """One group.
@@ -108,7 +110,8 @@ def score(study: Study, store: Store, layers: LayerOrder | None = None) -> Score
         ScoringError: there is nothing to score, or the store holds an arm that study.toml doesn't.
     """
     with store.read() as session:
-        return score_tables(study.file, main_answers(session), planned_units(session), visits(session), layers)
+        scores = score_tables(study.file, main_answers(session), planned_units(session), visits(session), layers)
+        return replace(scores, pilot_submissions=pilot_submissions(session))
 
 
 def score_tables(

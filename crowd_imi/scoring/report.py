@@ -128,6 +128,9 @@ def remarks(scores: Scores) -> tuple[Remark, ...]:
     if scores.unanswered:
         number = wording.count(len(scores.unanswered), "unit has", "units have")
         found.append(Remark("warning", f"{number} no valid response yet and {_is(scores.unanswered)} left out of every mean."))
+    if scores.pilot_submissions:
+        number = wording.count(scores.pilot_submissions, "submission")
+        found.append(Remark("plain", f"The pilot had {number}, which no figure on this page counts but those of money."))
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Executable, Select, func, select
 from sqlalchemy.orm import Session
 
+from crowd_imi.store.postings import PILOT
 from crowd_imi.store.tables import Answer, Intent, Task, Trial, Verdict, Visit
 
 LABEL = "main"
@@ -117,6 +118,12 @@ def visits(session: Session) -> pd.DataFrame:
         .order_by(Visit.arrived_at, Visit.id)
     )
     return _table(session, statement, {**dict.fromkeys(times, float), "valid": "boolean", "surplus": "boolean"})
+
+
+def pilot_submissions(session: Session) -> int:
+    """How many submissions the pilot had, judged or not: they are never analysed, so that a report says how many it leaves out."""
+    statement = select(func.count()).where(Visit.label == PILOT, Visit.submitted_at.is_not(None))
+    return session.scalars(statement).one()
 
 
 def intents(session: Session) -> pd.DataFrame:

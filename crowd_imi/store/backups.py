@@ -5,6 +5,7 @@ every spender needs is refused until a person says that the original is gone.
 """
 
 import io
+import shlex
 import shutil
 import sqlite3
 import tarfile
@@ -18,13 +19,14 @@ from sqlalchemy.orm import Session
 from crowd_imi.errors import StoreError, command
 from crowd_imi.records import Record
 from crowd_imi.store.engine import Store, StoreKind
+from crowd_imi.store.server import noted_databases
 from crowd_imi.store.tables import About
 
 FENCE = "restored"
 """The row in ``about`` that keeps a restored copy from spending."""
 
 HOME = "home"
-"""The row in ``about`` that says which file may spend: a copy of it is another file."""
+"""The row in ``about`` that says which database may spend: a copy of it has another mark."""
 
 DATABASES = ("study.db", "people.db", "local.db", "link.db")
 """In the order in which they are copied: a visit's ids are written before the visit, so a copy never lacks them."""
@@ -39,10 +41,14 @@ class BackedUp(Record):
     file: Path
     files: int
     bytes: int
+    elsewhere: tuple[str, ...] = ()
+    """Databases on a server, which aren't in the file; as ``pg_dump`` commands that copy them."""
 
 
 def back_up(study: Path, target: Path) -> BackedUp:
     """Copy a study into one tar file, readable by its owner alone; servers and harvests may go on meanwhile.
+
+    Databases on a server aren't copied: its own tools do that better.
 
     Args:
         study: its folder.
@@ -64,7 +70,19 @@ def back_up(study: Path, target: Path) -> BackedUp:
     except BaseException:
         making.unlink(missing_ok=True)
         raise
-    return BackedUp(file=target, files=count, bytes=target.stat().st_size)
+    return BackedUp(file=target, files=count, bytes=target.stat().st_size, elsewhere=_dumps(study, target))
+
+
+def _dumps(study: Path, target: Path) -> tuple[str, ...]:
+    """Commands that copy the databases of a study on a server, people's ids first: so a copy has them of every visit."""
+    noted = noted_databases(study)
+    if noted is None:
+        return ()
+    both = (noted.people, f"{noted.schema_name}_people"), (noted.study, noted.schema_name)
+    return tuple(
+        shlex.join(["pg_dump", "--format=custom", f"--schema={schema}", f"--file={target.with_suffix(f'.{name}.dump')}", url])
+        for name, (url, schema) in zip(("people", "study"), both, strict=True)
+    )
 
 
 def restore(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """Opening a study's databases, and transactions on them."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -35,6 +36,8 @@ class Store:
         self._engine = engine
         self._reading = engine.execution_options(read_only=True)
         self._people = people
+        # Whoever drops a store gives its connections back; not at exit, where a forked process would end its parent's.
+        weakref.finalize(self, _dispose, engine, people).atexit = False
         try:
             self.kind = StoreKind(self.about("kind"))
             if clock is not None and not isinstance(clock, SystemClock) and self.kind is not StoreKind.REHEARSAL:
@@ -123,10 +126,10 @@ class Store:
         url = self._engine.url
         if url.get_backend_name() == "sqlite":
             return str(Path(url.database).stat().st_ino) if url.database else None
-        number = "SELECT system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database()) FROM pg_control_system()"
+        number = "SELECT system_identifier, oid FROM pg_control_system(), pg_database WHERE datname = current_database()"
         try:
             with self._engine.connect() as connection:
-                return "-".join(map(str, connection.execute(text(number)).one()))
+                return "-".join(map(str, connection.exec_driver_sql(number).one()))
         except ProgrammingError:  # not everybody may ask for it on every server
             return None
 
@@ -162,8 +165,12 @@ class Store:
 
     def close(self) -> None:
         """Give back all connections; a forked process calls it before its first transaction."""
-        self._engine.dispose()
-        self._people.dispose()
+        _dispose(self._engine, self._people)
+
+
+def _dispose(*engines: Engine) -> None:
+    for engine in engines:
+        engine.dispose()
 
 
 def _require_none(connection: Connection) -> None:

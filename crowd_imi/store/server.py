@@ -52,7 +52,7 @@ def databases_asked_for(key: Path, study: str) -> Databases | None:
     # The key's mark makes the name this study's alone, also where two are called alike.
     readable = re.sub(r"[^a-z0-9]+", "_", study.lower()).strip("_")[:24]
     name = "_".join(("crowd_imi", *filter(None, [readable]), keyed_hash(study_key(key), "schema")[:12]))
-    study_url, people_url = (url.set(password=None).render_as_string() for url in asked)
+    study_url, people_url = (_without_password(url).render_as_string() for url in asked)
     return Databases(study=study_url, people=people_url, schema_name=name)
 
 
@@ -87,8 +87,8 @@ def connection_urls(databases: Databases) -> tuple[str, str]:
     """
     asked = _from_environment() or (_read(databases.study, DATABASES_NOTE), _read(databases.people, DATABASES_NOTE))
     schemas = databases.schema_name, f"{databases.schema_name}_people"
-    study, people = (_in_schema(url, schema).render_as_string(hide_password=False) for url, schema in zip(asked, schemas, strict=True))
-    return study, people
+    study, people = (_in_schema(url, schema) for url, schema in zip(asked, schemas, strict=True))
+    return study.render_as_string(hide_password=False), people.render_as_string(hide_password=False)
 
 
 def require_where_it_began(folder: Path) -> None:
@@ -108,7 +108,7 @@ def address(url: str | URL) -> str:
     """A database for people to read: without password and options, with the schema that is meant."""
     parsed = make_url(url)
     found = re.search(r"search_path=(\w+)", str(parsed.query.get("options", "")))
-    shown = parsed.set(drivername=parsed.get_backend_name(), password=None, query={}).render_as_string()
+    shown = _without_password(parsed.set(query={})).render_as_string()
     return shown if found is None else f"{shown} (schema {found[1]})"
 
 
@@ -131,12 +131,18 @@ def _read(said: str, where: str) -> URL:
     if url.get_backend_name() not in ("postgresql", "postgres") or not url.database:
         raise StoreError(wrong)
     if said.count("@") > 1 or set(url.database) & set("@:/"):
-        raise StoreError(f"{where}: in a user's name or a password write @ as %40, : as %3A and / as %2F, or the address is misread")
+        raise StoreError(f"{where}: write @ in a user's name or a password as %40, : as %3A and / as %2F")
     if _SECRET & url.query.keys():
         raise StoreError(f"{where}: give the password before the @, in PGPASSWORD or in a .pgpass file, and not behind the ?")
     return url.set(drivername=_DRIVER)
 
 
+def _without_password(url: URL) -> URL:
+    """``URL.set`` takes None for "as it was"."""
+    return URL.create(url.get_backend_name(), url.username, None, url.host, url.port, url.database, url.query)
+
+
 def _in_schema(url: URL, schema: str) -> URL:
-    options = url.query.get("options", "")
-    return url.update_query_dict({"options": f"{options if isinstance(options, str) else ' '.join(options)} -csearch_path={schema}".strip()})
+    before = url.query.get("options", ())
+    options = (before,) if isinstance(before, str) else before
+    return url.update_query_dict({"options": " ".join((*options, f"-csearch_path={schema}"))})

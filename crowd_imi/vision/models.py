@@ -47,7 +47,7 @@ class LoadedModel:
     device: torch.device
 
 
-def load_model(section: ModelSection, root: Path, seed: int) -> LoadedModel:
+def load_model(section: ModelSection, root: Path, seed: int, device: torch.device | None = None) -> LoadedModel:
     """Make the network that study.toml names.
 
     Weights come from ``checkpoint``, else with ``pretrained`` from where they were published, else they are random: the
@@ -57,6 +57,7 @@ def load_model(section: ModelSection, root: Path, seed: int) -> LoadedModel:
         section: ``[models.NAME]``.
         root: the study's folder, from which a relative checkpoint and a module of one's own are found.
         seed: the study's seed.
+        device: where it looks; the first GPU, if there is one, by default.
 
     Raises:
         VisionError: there is no such network, or its weights can't be had or don't fit.
@@ -68,7 +69,7 @@ def load_model(section: ModelSection, root: Path, seed: int) -> LoadedModel:
     if real.checkpoint is not None:
         load_checkpoint(module, root / real.checkpoint, section.source, classes_can_be_set=real.source.startswith(TIMM))
     size, mean, std = _preprocessing(module, real)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _make_ready(module, device, section.source)
     return LoadedModel(
         module=module,

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from crowd_imi.design.fidelity import decode, min_psnr, tile_psnr
-from crowd_imi.factory.record import activations
+from crowd_imi.factory.looker import activations
 from crowd_imi.pack import Pack
 from crowd_imi.plan import load_plan
 from crowd_imi.records import Unit

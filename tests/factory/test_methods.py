@@ -8,7 +8,9 @@ import pytest
 
 from crowd_imi.factory import methods
 from crowd_imi.factory.gallery import write_gallery
-from crowd_imi.factory.methods import FeatureVisualisation, _groups
+from crowd_imi.factory.groups import Group, cut
+from crowd_imi.factory.methods import FeatureVisualisation
+from crowd_imi.factory.network import Network
 from crowd_imi.factory.pack import PackWriter
 from crowd_imi.factory.render import render
 from crowd_imi.pack import Pack
@@ -28,7 +30,7 @@ def units(*of_layers):
 
 def test_groups_are_of_one_layer_and_of_at_most_so_many_units():
     asked = units(("a", 1), ("b", 1), ("a", 2), ("a", 3), ("b", 2))
-    grouped = [[(unit.layer, unit.channel) for unit in group] for group in _groups(asked, 2)]
+    grouped = [[(unit.layer, unit.channel) for unit in group] for group in cut(asked, 2)]
     assert grouped == [[("a", 1), ("a", 2)], [("a", 3)], [("b", 1), ("b", 2)]]
 
 
@@ -37,12 +39,12 @@ def made(rendered):
     """Makes the method anew, as each process does."""
     section = rendered.file.models["net"]
     model = load_model(section, rendered.folder, 3)
-    layers = {layer.name: layer for layer in describe_layers(model.module, ["layer1.0.conv1"], 32)}
+    network = Network("net", model, describe_layers(model.module, ["layer1.0.conv1"], 32))
     columns = {unit: np.linspace(-0.1, 0.1, 50, dtype=np.float32) for unit in units(("layer1.0.conv1", 1), ("layer1.0.conv1", 2))}
 
     def make(folder, **settings):
         section = VisualisationSection(size=32, steps=2, diversity=1.0, **settings)
-        return FeatureVisualisation(model, layers, columns, section, 3, PackWriter(folder))
+        return FeatureVisualisation(network, columns, section, 3, PackWriter(folder))
 
     return make, list(columns)
 
@@ -61,7 +63,7 @@ def test_a_unit_whose_group_was_finished_is_not_made_again(made, tmp_path, monke
     def fail(*_):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(FeatureVisualisation, "_make", fail)
+    monkeypatch.setattr(Group, "made", fail)
     again = make(tmp_path)
     assert again.visualised(first) == before and again.visualised(second).unit == second
 

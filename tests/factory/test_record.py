@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from crowd_imi.errors import FactoryError, VisionError
-from crowd_imi.factory import record as recording_module
+from crowd_imi.factory import looker as looker_module
+from crowd_imi.factory import passes
 from crowd_imi.factory.crops import CropReader
 from crowd_imi.factory.extremes import ties, values
-from crowd_imi.factory.record import Looker, Recorder, activations, hold_together
+from crowd_imi.factory.looker import Looker, activations
+from crowd_imi.factory.network import Network
+from crowd_imi.factory.record import Recorder, hold_together
 from crowd_imi.factory.units import null_of
 from crowd_imi.image_sets import Files
 from crowd_imi.records import Unit
@@ -72,7 +75,7 @@ def killed_after(images_seen):
 
 
 def test_columns_are_the_means_over_space(model, layers, images, tmp_path):
-    recording = recorder(tmp_path, images).record("net", model, layers, UNITS)
+    recording = recorder(tmp_path, images).record(Network("net", model, layers), UNITS)
     # By hand for image 65, which is in the fifth batch: the network up to layer1.0.bn1.
     pixels = read_image(images.folder / images.names[65], 32)
     with torch.inference_mode():
@@ -84,13 +87,13 @@ def test_columns_are_the_means_over_space(model, layers, images, tmp_path):
 
 
 def test_one_units_activations_are_those_of_its_column(model, layers, images, tmp_path):
-    recording = recorder(tmp_path, images).record("net", model, layers, UNITS)
+    recording = recorder(tmp_path, images).record(Network("net", model, layers), UNITS)
     some = np.stack([read_image(images.folder / name, 32) for name in images.names[:5]])
     assert activations(model, layers[1], 3, some) == pytest.approx(recording.column(UNITS[0])[:5], rel=1e-4, abs=1e-6)
 
 
 def test_extremes_are_the_ends_of_the_ranking(model, layers, images, tmp_path):
-    recording = recorder(tmp_path, images).record("net", model, layers, UNITS)
+    recording = recorder(tmp_path, images).record(Network("net", model, layers), UNITS)
     for unit in UNITS:
         column, kept = recording.column(unit), recording.extremes(unit.layer)
         order = np.lexsort((recording.ties, column))
@@ -101,17 +104,17 @@ def test_extremes_are_the_ends_of_the_ranking(model, layers, images, tmp_path):
 
 @pytest.mark.parametrize("seen", [0, 15, 16, 17, 63, 64, 69])
 def test_a_killed_pass_goes_on_and_ends_as_if_nothing_had_happened(model, layers, images, tmp_path, seen):
-    whole = recorder(tmp_path / "whole", images).record("net", model, layers, UNITS)
+    whole = recorder(tmp_path / "whole", images).record(Network("net", model, layers), UNITS)
     again = recorder(tmp_path / "killed", images, seconds=0)
     with pytest.raises(Killed):
-        again.record("net", model, layers, UNITS, killed_after(seen))
+        again.record(Network("net", model, layers), UNITS, killed_after(seen))
     left = []
 
     def counting(things, what, total=None):
         left.append(total)
         return iter(things)
 
-    resumed = again.record("net", model, layers, UNITS, counting)
+    resumed = again.record(Network("net", model, layers), UNITS, counting)
     # Batches of 16 that were checkpointed one by one aren't looked at again.
     assert left == [70 - seen // 16 * 16]
     for file in ("columns", "images"):
@@ -122,9 +125,9 @@ def test_a_killed_pass_goes_on_and_ends_as_if_nothing_had_happened(model, layers
 
 
 def test_a_pass_killed_inside_a_checkpoint_ends_as_if_nothing_had_happened(model, layers, images, tmp_path, monkeypatch):
-    whole = recorder(tmp_path / "whole", images).record("net", model, layers, UNITS)
+    whole = recorder(tmp_path / "whole", images).record(Network("net", model, layers), UNITS)
     again = recorder(tmp_path / "killed", images, seconds=0)
-    write, states = recording_module.write_atomically, []
+    write, states = passes.write_atomically, []
 
     def dying(path, content):
         if path.name == "state.npz":
@@ -134,21 +137,21 @@ def test_a_pass_killed_inside_a_checkpoint_ends_as_if_nothing_had_happened(model
         write(path, content)
 
     with monkeypatch.context() as context:
-        context.setattr(recording_module, "write_atomically", dying)
+        context.setattr(passes, "write_atomically", dying)
         with pytest.raises(Killed):
-            again.record("net", model, layers, UNITS)
-    resumed = again.record("net", model, layers, UNITS)
+            again.record(Network("net", model, layers), UNITS)
+    resumed = again.record(Network("net", model, layers), UNITS)
     for file in ("columns", "images"):
         assert (resumed.folder / file).read_bytes() == (whole.folder / file).read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["state.npz", "columns", "images", "probe.npz"])
 def test_a_damaged_recording_is_made_anew(model, layers, images, tmp_path, damage):
-    first = recorder(tmp_path, images).record("net", model, layers, UNITS)
+    first = recorder(tmp_path, images).record(Network("net", model, layers), UNITS)
     before = {name: (first.folder / name).read_bytes() for name in ("columns", "images")}
     path = first.folder / damage
     path.write_bytes(path.read_bytes()[:100])
-    again = recorder(tmp_path, images).record("net", model, layers, UNITS)
+    again = recorder(tmp_path, images).record(Network("net", model, layers), UNITS)
     assert {name: (again.folder / name).read_bytes() for name in before} == before
 
 
@@ -160,17 +163,17 @@ def test_bytes_that_were_overwritten_are_recorded_anew_and_that_is_said(
     first = recorder(tmp_path, images, seconds=0)
     if seen < 70:
         with pytest.raises(Killed):
-            first.record("net", model, layers, UNITS, killed_after(seen))
-    whole = recorder(tmp_path / "whole", images).record("net", model, layers, UNITS)
+            first.record(Network("net", model, layers), UNITS, killed_after(seen))
+    whole = recorder(tmp_path / "whole", images).record(Network("net", model, layers), UNITS)
     folder = tmp_path / "net" / whole.folder.name
     if seen == 70:
-        first.record("net", model, layers, UNITS)
+        first.record(Network("net", model, layers), UNITS)
     with (folder / damage).open("r+b") as file:
         file.seek(at)
         byte = file.read(1)[0]
         file.seek(at)
         file.write(bytes([byte ^ 1]))
-    recorder(tmp_path, images).record("net", model, layers, UNITS)
+    recorder(tmp_path, images).record(Network("net", model, layers), UNITS)
     assert (folder / damage).read_bytes() == (whole.folder / damage).read_bytes()
     assert [record.message for record in caplog.records] == [
         f"{folder / damage}: damaged since it was written, so all images are looked at again"
@@ -178,17 +181,17 @@ def test_bytes_that_were_overwritten_are_recorded_anew_and_that_is_said(
 
 
 def test_a_network_whose_code_has_changed_is_recorded_anew(model, layers, images, tmp_path, monkeypatch):
-    first = recorder(tmp_path, images).record("net", model, layers, UNITS).column(UNITS[0])
+    first = recorder(tmp_path, images).record(Network("net", model, layers), UNITS).column(UNITS[0])
     # The same weights and names, and twice the input.
-    convert = recording_module.to_input
-    monkeypatch.setattr(recording_module, "to_input", lambda pixels, model: 2 * convert(pixels, model))
-    second = recorder(tmp_path, images).record("net", model, layers, UNITS).column(UNITS[0])
+    convert = looker_module.to_input
+    monkeypatch.setattr(looker_module, "to_input", lambda pixels, model: 2 * convert(pixels, model))
+    second = recorder(tmp_path, images).record(Network("net", model, layers), UNITS).column(UNITS[0])
     assert not np.allclose(first, second, rtol=0.01)
 
 
 def test_units_that_are_zero_on_most_images_share_few_of_them(model, layers, images, tmp_path):
     """One common order of ties would give every sparse unit, and its null unit, the same min images: a leak."""
-    recording = recorder(tmp_path, images).record("net", model, layers, UNITS)
+    recording = recorder(tmp_path, images).record(Network("net", model, layers), UNITS)
     column = np.zeros(70, dtype=np.float32)
     column[:3] = 1
     orders = [recording.order(unit, column)[:9] for unit in (*UNITS, *map(null_of, UNITS))]
@@ -199,9 +202,9 @@ def test_units_that_are_zero_on_most_images_share_few_of_them(model, layers, ima
 
 def test_images_that_changed_between_two_passes_are_an_error(model, layers, tmp_path):
     write_pictures(tmp_path / "images", 6)
-    first = recorder(tmp_path / "a", files(tmp_path / "images")).record("net", model, layers, UNITS)
+    first = recorder(tmp_path / "a", files(tmp_path / "images")).record(Network("net", model, layers), UNITS)
     (tmp_path / "images" / "003.png").write_bytes(b"broken")
-    second = recorder(tmp_path / "b", files(tmp_path / "images")).record("net", model, layers, UNITS)
+    second = recorder(tmp_path / "b", files(tmp_path / "images")).record(Network("net", model, layers), UNITS)
     with pytest.raises(FactoryError, match="changed, added or taken away while they were recorded"):
         hold_together(first, second)
 
@@ -218,24 +221,24 @@ def test_an_error_of_the_disk_leaves_no_image_out_for_good(model, layers, images
     with monkeypatch.context() as context:
         context.setattr(Files, "read", failing)
         with pytest.raises(OSError, match="Input/output error"):
-            again.record("net", model, layers, UNITS)
-    assert len(again.record("net", model, layers, UNITS).usable) == 70
+            again.record(Network("net", model, layers), UNITS)
+    assert len(again.record(Network("net", model, layers), UNITS).usable) == 70
 
 
 def test_a_finished_pass_is_not_repeated(model, layers, images, tmp_path):
     first = recorder(tmp_path, images)
-    first.record("net", model, layers, UNITS)
+    first.record(Network("net", model, layers), UNITS)
 
     def fail(*_):
         raise AssertionError("looked again")
 
-    first.record("net", model, layers, UNITS, fail)
+    first.record(Network("net", model, layers), UNITS, fail)
 
 
 @pytest.mark.parametrize("change", [{"batch": 8}, {"precision": "bfloat16"}])
 def test_another_setting_is_another_recording(model, layers, images, tmp_path, change):
-    one = recorder(tmp_path, images).record("net", model, layers, UNITS)
-    other = recorder(tmp_path, images, **change).record("net", model, layers, UNITS)
+    one = recorder(tmp_path, images).record(Network("net", model, layers), UNITS)
+    other = recorder(tmp_path, images, **change).record(Network("net", model, layers), UNITS)
     assert one.folder != other.folder
     # bfloat16 has 8 significant bits, and errors of several layers add up.
     assert other.column(UNITS[0]) == pytest.approx(one.column(UNITS[0]), rel=0.1, abs=0.02)
@@ -244,7 +247,7 @@ def test_another_setting_is_another_recording(model, layers, images, tmp_path, c
 def test_images_that_cannot_be_read_are_named_and_left_out(model, layers, tmp_path):
     write_pictures(tmp_path / "images", 6)
     (tmp_path / "images" / "001.png").write_bytes(b"broken")
-    recording = recorder(tmp_path / "r", files(tmp_path / "images"), batch=4).record("net", model, layers, UNITS)
+    recording = recorder(tmp_path / "r", files(tmp_path / "images"), batch=4).record(Network("net", model, layers), UNITS)
     assert recording.unreadable == ("001.png",)
     assert [recording.name(index) for index in range(5)] == ["000.png", "002.png", "003.png", "004.png", "005.png"]
     pixels = np.stack([read_image(tmp_path / "images" / recording.name(index), 32) for index in range(5)])
@@ -257,7 +260,7 @@ def test_a_batch_without_a_readable_image_is_no_stumbling_block(model, layers, t
     write_pictures(tmp_path / "images", 6)
     for index in (0, 1):
         (tmp_path / "images" / f"00{index}.png").write_bytes(b"broken")
-    recording = recorder(tmp_path / "r", files(tmp_path / "images"), batch=2).record("net", model, layers, UNITS)
+    recording = recorder(tmp_path / "r", files(tmp_path / "images"), batch=2).record(Network("net", model, layers), UNITS)
     assert len(recording.usable) == 4 and np.isfinite(recording.column(UNITS[0])).all()
 
 
@@ -265,14 +268,14 @@ def test_when_the_gpu_has_no_room_smaller_batches_do_and_that_is_said_once(model
     looker = Looker(model, layers, UNITS)
     pixels = np.stack([read_image(images.folder / name, 32) for name in images.names[:16]])
     expected = looker.look(pixels)[1]
-    convert = recording_module.to_input
+    convert = looker_module.to_input
 
     def limited(pixels, model):
         if len(pixels) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return convert(pixels, model)
 
-    monkeypatch.setattr(recording_module, "to_input", limited)
+    monkeypatch.setattr(looker_module, "to_input", limited)
     with caplog.at_level(logging.WARNING):
         first, second = looker.look(pixels)[1], looker.look(pixels)[1]
     assert np.allclose(first, expected, rtol=1e-4, atol=1e-6) and np.array_equal(first, second)
@@ -285,7 +288,7 @@ def test_when_even_one_image_is_too_much_that_is_an_error(model, layers, monkeyp
     def full(pixels, model):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(recording_module, "to_input", full)
+    monkeypatch.setattr(looker_module, "to_input", full)
     with pytest.raises(VisionError, match="too small even for one image"):
         Looker(model, layers, UNITS).look(np.zeros((2, 32, 32, 3), dtype=np.uint8))
 
@@ -298,15 +301,15 @@ def test_when_the_computers_memory_is_too_small_a_smaller_batch_is_advised(model
         raise error
 
     again = recorder(tmp_path, images)
-    again.record("net", model, layers, UNITS[:1])  # so that the probe is there
-    convert = recording_module.to_input
+    again.record(Network("net", model, layers), UNITS[:1])  # so that the probe is there
+    convert = looker_module.to_input
     monkeypatch.setattr(
-        recording_module, "to_input", lambda pixels, model: convert(pixels, model) if len(pixels) < 16 else full(0, 0)
+        looker_module, "to_input", lambda pixels, model: convert(pixels, model) if len(pixels) < 16 else full(0, 0)
     )
     with pytest.raises(
-        FactoryError, match=r"recording\.batch = 16: the computer's memory is too small for timm:test_resnet .* 16"
+        FactoryError, match=r"recording\.batch: the computer's memory is too small for timm:test_resnet .* 16 images"
     ):
-        again.record("net", model, layers, UNITS)
+        again.record(Network("net", model, layers), UNITS)
 
 
 class Fickle(nn.Module):
@@ -346,4 +349,4 @@ def test_a_network_that_answers_to_several_images_in_another_way_is_told_in_one_
     fickle = replace(model, module=module)
     described = describe_layers(module, [layer], 32)
     with pytest.raises(VisionError, match=said):
-        recorder(tmp_path, images).record("net", fickle, described, (Unit(model="net", layer=layer, channel=0),))
+        recorder(tmp_path, images).record(Network("net", fickle, described), (Unit(model="net", layer=layer, channel=0),))

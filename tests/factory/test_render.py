@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from crowd_imi.errors import FactoryError, PackError
-from crowd_imi.factory import methods
 from crowd_imi.factory import render as render_module
-from crowd_imi.factory.record import activations
+from crowd_imi.factory.groups import Group
+from crowd_imi.factory.looker import activations
 from crowd_imi.factory.render import render
 from crowd_imi.pack import Pack
 from crowd_imi.store import Store, StoreKind
@@ -109,7 +109,7 @@ def test_rendering_again_gives_the_same_pack_without_visualising_anew(rendered, 
     def fail(*_):
         raise AssertionError("visualised anew")
 
-    monkeypatch.setattr(methods.FeatureVisualisation, "_make", fail)
+    monkeypatch.setattr(Group, "made", fail)
     render(rendered)
     assert Pack(rendered.pack).digest == pack.digest
 
@@ -178,7 +178,7 @@ def test_the_more_units_are_of_no_use_the_more_a_pass_records(rendered, tmp_path
     record = render_module.Recorder.record
 
     def counting(self, *given):
-        recorded.append(len(given[3]))
+        recorded.append(len(given[1]))
         return record(self, *given)
 
     monkeypatch.setattr(render_module.Recorder, "record", counting)

@@ -6,12 +6,12 @@ from sqlalchemy import select
 
 from crowd_imi.allocation import hand_in
 from crowd_imi.errors import HarvestError, LedgerError, PlatformError, Refused
-from crowd_imi.harvester import harvest, status
+from crowd_imi.harvester import Surplus, harvest, status
 from crowd_imi.ledger import lease
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.publisher.launch import create_store
 from crowd_imi.store import Store, StoreKind
-from crowd_imi.store.tables import Intent, Visit
+from crowd_imi.store.tables import Intent, Task, Visit
 from crowd_imi.store.visits import answers_of
 from tests.harvester.crowd import SMALL, Crowd, clock
 from tests.tiny import fake_plan, write_study
@@ -190,6 +190,10 @@ def test_a_late_submission_for_a_task_that_was_done_is_paid_as_surplus(tmp_path:
     assert verdict.surplus and not verdict.valid
     assert crowd.paid() == 5 * 150
     assert done.complete and crowd.free() == 0
+    [listed] = status(crowd.study, crowd.store, crowd.platform).surplus
+    with crowd.store.read() as session:
+        task = session.get_one(Task, visit.task_id)
+    assert listed == Surplus(visit=visit.id, task=f"{task.arm}/{task.number}", payment="paid")
 
 
 def test_who_answered_everything_and_pressed_no_button_has_submitted_with_the_last_answer(crowd: Crowd):

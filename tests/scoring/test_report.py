@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from crowd_imi.cli.app import app
@@ -247,3 +248,31 @@ def test_the_crossed_model_stands_in_the_page_when_it_was_fitted(finished, tmp_p
     page = Page(write_report(study, store, crossed, tmp_path).read_text())
     assert "The crossed model: probability of a right answer" in page.text
     assert wording.share(crossed.groups[0].crossed) in page.text
+    assert "wasn’t fitted" not in page.text
+
+
+def test_a_page_without_the_crossed_model_says_how_to_have_it(page):
+    assert "The crossed model: probability of a right answer" not in page.text
+    assert "wasn’t fitted for this page: crowd-imi report with --crossed does it" in page.text
+
+
+def test_a_pilot_is_counted_and_left_out(study, store, tmp_path):
+    with store.write() as session:
+        tasks = list(session.scalars(select(Task).order_by(Task.id)))
+        main = fake.add_visit(session, tasks[0], 1, VisitState.VALID)
+        fake.judge(session, main)
+        fake.add_answers(session, main, dict.fromkeys(range(5), True))
+    before = score(study, store)
+    with store.write() as session:
+        # Two submitted, one of them still to be judged; a third left.
+        for number, ended in ((2, {}), (3, {"state": "submitted"}), (4, {"submitted_at": None})):
+            visit = fake.add_visit(session, tasks[1], number, VisitState.VALID, label="pilot", holds_task=False, **ended)
+            fake.add_answers(session, visit, dict.fromkeys(range(5), False))
+            if number == 2:
+                fake.judge(session, visit)
+    after = score(study, store)
+    assert (before.pilot_submissions, after.pilot_submissions) == (0, 2)
+    assert after.groups == before.groups and after.units.equals(before.units)
+    said = "The pilot had 2 submissions, which no figure on this page counts but those of money."
+    assert said in Page(write_report(study, store, after, tmp_path).read_text()).text
+    assert not any("pilot" in remark.text for remark in remarks(before))

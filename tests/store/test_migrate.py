@@ -17,9 +17,10 @@ ABOUT = {"study": "tiny", "plan_sha256": "0" * 64, "pack_sha256": "0" * 64}
 @pytest.mark.parametrize(("schema", "tables"), [("study", Base), ("people", PeopleBase)])
 def test_migrations_make_the_tables_as_they_are_declared(tmp_path, schema, tables):
     engine = open_engine(f"sqlite:///{tmp_path / 'study.db'}")
-    create(engine, schema)
-    assert current_revision(engine, schema) == newest_revision(schema)
+    with engine.begin() as connection:
+        create(connection, schema)
     with engine.connect() as connection:
+        assert current_revision(connection, schema) == newest_revision(schema)
         context = MigrationContext.configure(connection, opts={"version_table": f"{schema}_revision", "compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
     engine.dispose()
@@ -27,7 +28,8 @@ def test_migrations_make_the_tables_as_they_are_declared(tmp_path, schema, table
 
 def test_an_empty_database_has_no_revision(tmp_path):
     engine = open_engine(f"sqlite:///{tmp_path / 'study.db'}")
-    assert current_revision(engine, "study") is None
+    with engine.connect() as connection:
+        assert current_revision(connection, "study") is None
     engine.dispose()
 
 

@@ -64,16 +64,27 @@ class Diverged(FactoryError):
     """A visualisation isn't made of numbers any more.
 
     Attributes:
-        target: whose.
+        layer: of the unit.
+        channel: of the unit.
     """
 
-    def __init__(self, target: Target, step: int, settings: VisualisationSection) -> None:
-        remedy = "precision = 'float32'" if settings.precision != "float32" else "a lower learning_rate"
-        super().__init__(
-            f"{target.name}: its visualisation gives values that aren't finite (NaN) after {step} steps; try {remedy} in "
-            "[visualisation], or name the unit in exclude"
-        )
-        self.target = target
+    def __init__(self, message: str, layer: str, channel: int) -> None:
+        super().__init__(message)
+        self.layer, self.channel = layer, channel
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Workers send it."""
+        return Diverged, (str(self), self.layer, self.channel)
+
+
+def diverged(target: Target, step: int, settings: VisualisationSection) -> Diverged:
+    """What is to be raised when a target's images aren't made of numbers any more."""
+    remedy = "precision = 'float32'" if settings.precision != "float32" else "a lower learning_rate"
+    return Diverged(
+        f"{target.name}: its visualisation gives values that aren't finite (NaN) after {step} steps; try {remedy} in "
+        "[visualisation], or name the unit in exclude",
+        *(target.layer.name, target.channel),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +231,7 @@ class Ascent:
         """
         for target, finite, spectra in zip(self.targets, self._finite.tolist(), self._spectra, strict=True):
             if not finite or not bool(spectra.detach().isfinite().all()):
-                raise Diverged(target, self.steps, self._visualiser.settings)
+                raise diverged(target, self.steps, self._visualiser.settings)
 
     def images(self) -> Tensor:
         """As they are now, without their borders, shape (sets, images, 3, size, size)."""

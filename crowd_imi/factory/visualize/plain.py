@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crowd_imi.factory.visualize.ascent import Diverged, Target, Visualiser
+from crowd_imi.factory.visualize.ascent import Target, Visualiser, diverged
 from crowd_imi.factory.visualize.canvas import centre
 from crowd_imi.factory.visualize.search import Found
 from crowd_imi.factory.visualize.warp import ANGLES, JITTERS, SCALES, canvas_size, in_proportion
@@ -48,7 +48,7 @@ def _render(visualiser: Visualiser, target: Target, seed: int) -> Found:
             fixed_image_size=model.input_size,
         )
     if not np.isfinite(images).all():
-        raise Diverged(target, settings.steps, settings)
+        raise diverged(target, settings.steps, settings)
     kept = centre(torch.from_numpy(images).permute(0, 3, 1, 2), settings.size)
     return Found(kept.to(model.device), settings.diversity, settings.steps, REFERENCES * settings.steps)
 
