@@ -1,15 +1,14 @@
 """A crowd on a stand-in for a simulated fortnight, and a harvester that is killed all the time.
 
-The stand-in runs in a process of its own and counts the requests to its requester's side. Each round of the harvester is a
-forked process that opens the study anew and knows nothing of earlier rounds; some are killed with SIGKILL on the way, and some
-are started twice at once. Participants come, answer and leave at the store's level, without pages; what the platform sees of
-them goes through its own doors.
+The stand-in runs in a process of its own and counts the requests to its requester's side. The harvester is a process too
+(``benchmarks.watchers``): it reads everything at the stated interval, and in between looks at what events told of, as far as
+they arrived (``benchmarks.mail``); it is killed with SIGKILL on the way, begins anew knowing nothing, and is sometimes started
+twice at once. Participants come, answer and leave at the store's level, without pages; what the platform sees of them goes
+through its own doors.
 """
 
-import contextlib
 import heapq
 import multiprocessing
-import os
 import random
 import signal
 import time
@@ -25,20 +24,22 @@ import requests
 from sqlalchemy import select
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from benchmarks.mail import Mail
+from benchmarks.watchers import Kind, Outcome, Watcher, Workplace
 from crowd_imi.allocation import Arrival, arrive, hand_in
-from crowd_imi.errors import Busy, PlatformError, Refused
-from crowd_imi.harvester import Harvest, harvest
+from crowd_imi.errors import Refused
+from crowd_imi.harvester import Harvest
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.lifecycle import VisitState, move
-from crowd_imi.plan import Grid, Plan, PlannedTask, PlannedTrial
+from crowd_imi.plan import Grid, Plan, PlannedTask, PlannedTrial, PracticeTrial
 from crowd_imi.platforms.base import Platform
 from crowd_imi.platforms.mturk import MturkPlatform
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.platforms.prolific import ProlificPlatform
+from crowd_imi.platforms.standins.clocks import CLOCK_HEADER
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.records import SidePair, Tiles, Unit
-from crowd_imi.store import SimulatedClock, Store, StoreKind
-from crowd_imi.store.engine import database_urls
+from crowd_imi.store import SimulatedClock, StoreKind
 from crowd_imi.store.tables import Answer, PracticeAnswer, Trial, Visit
 from crowd_imi.study import MturkSection, ProlificSection, Study, load_study
 
@@ -54,7 +55,7 @@ VISIT_MINUTES = 120
 REWARD = 279
 BALANCE = 1_000_000_000
 
-EXCLUDED, RETURNED, TIMED_OUT, LATE, AGAIN = 0.25, 0.10, 0.05, 0.01, 0.05
+EXCLUDED, RETURNED, TIMED_OUT, LATE, AGAIN = 0.25, 0.10, 0.05, 0.02, 0.05
 """Shares of those who come: who fails a criterion (of those who finish), gives the place back, leaves without a word, finishes
 after the time; and of arrivals, who was here before."""
 
@@ -68,11 +69,11 @@ class Size:
     arms: int = 23
     tasks_per_arm: int = 6
     round_minutes: int = 60
-    """The stated interval between two rounds."""
+    """The stated interval between two rounds; halfway there is a look at what events told of."""
     kills: float = 0.35
-    """Share of rounds in which the harvester is killed, if it isn't through before."""
+    """Share of rounds in which the harvester is killed, if it isn't through before; of looks, half as many."""
     twice: float = 0.02
-    """Share of rounds in which two harvesters are started at once."""
+    """Share of rounds in which another harvester is started."""
     days: int = 14
     seed: int = 0
 
@@ -86,6 +87,8 @@ class Tally:
     """What happened in a fortnight."""
 
     rounds: int = 0
+    looks: int = 0
+    """Times that events were looked at and had told of something."""
     killed: int = 0
     busy: int = 0
     """Harvesters that found another one at work, and stopped."""
@@ -109,6 +112,8 @@ class Standin:
         self._process.start()
         self.url: str = ours.recv()
         self._people = requests.Session()
+        self.now = START
+        """When the people's requests are made."""
         if name == "mturk":
             self.ask("PUT", "balance", {"amount": BALANCE})
 
@@ -118,15 +123,16 @@ class Standin:
 
     def ask(self, method: str, path: str, content: object = None) -> Any:  # noqa: ANN401 (JSON is any of its types)
         """One request to what steers the stand-in; None where it says no."""
-        reply = self._people.request(method, f"{self.url}/standin/{path}", json=content, timeout=60)
+        headers = {CLOCK_HEADER: str(self.now)}
+        reply = self._people.request(method, f"{self.url}/standin/{path}", json=content, headers=headers, timeout=60)
         return reply.json() if reply.ok and reply.content else None
 
     def finish(self, participant: str, url: str, form: dict[str, str] | None) -> bool:
         """Go where the last page sends the browser."""
-        headers = {"X-Standin-Participant": participant}
+        headers = {"X-Standin-Participant": participant, CLOCK_HEADER: str(self.now)}
         if form is None:
             return self._people.get(url, headers=headers, timeout=60).ok
-        return self._people.post(url, data=form, timeout=60).ok
+        return self._people.post(url, data=form, headers=headers, timeout=60).ok
 
     def platform(self) -> Platform:
         """An adapter as a new process makes it."""
@@ -182,11 +188,21 @@ def standin(name: Name, folder: Path) -> Iterator[Standin]:
         made.close()
 
 
+@contextmanager
+def mail(platform: Standin, study: Path, seed: int) -> Iterator[Mail]:
+    """The way that events take, ended with the block."""
+    made = Mail(platform.name, study, platform.platform, seed)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 class Fortnight:
     """A posted study, its crowd, and rounds of harvesting."""
 
-    def __init__(self, folder: Path, size: Size, platform: Standin, cap_share: float = 1.75) -> None:
-        self.folder, self.size, self.standin = folder, size, platform
+    def __init__(self, folder: Path, size: Size, platform: Standin, post: Mail, cap_share: float = 1.75) -> None:
+        self.folder, self.size, self.standin, self.mail = folder, size, platform, post
         self.chance = random.Random(f"{size.seed} {platform.name}")
         self.study = write_study(folder, size, cap_share, platform)
         self.clock = SimulatedClock(START)
@@ -194,11 +210,15 @@ class Fortnight:
         self.platform = platform.platform()
         self._tell_time()
         self.posting = launch(self.study, self.store, self.platform, Choice(name=platform.name, endpoint_url=platform.url))
+        post.subscribe(platform.url, TOKEN, str(self.posting.platform_id), self.platform)
         self.tally = Tally()
+        self._place = Workplace(folder, platform.platform, post.queue)
+        self._watcher: Watcher | None = None
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._number = 0
         self._people = 0
-        self._round_seconds = 0.3
+        self._seconds: dict[Kind, float] = {"round": 0.3, "look": 0.1}
+        """How long an order takes, by the last ones that weren't killed."""
 
     def run(self) -> Tally:
         """The fortnight, and what is left after it until the study is complete (at most as long again)."""
@@ -208,7 +228,9 @@ class Fortnight:
         per_round = 1.6 * expected / (self.size.days * 24 * 60 / step)
         for number in range(2 * self.size.days * 24 * 60 // step):
             self._people_come(per_round)
-            self._pass_time(step)
+            self._pass_time(step / 2)
+            self._look()
+            self._pass_time(step / 2)
             done = self._round()
             if done is not None and done.complete and not self._agenda:
                 self.tally.complete_after_days = (number + 1) * step / (24 * 60)
@@ -216,6 +238,7 @@ class Fortnight:
         self.standin.ask("DELETE", "faults")
         for _ in range(3):  # nobody kills these: what a person would run at the end
             self._round(quietly=True)
+        self._let_go()
         return self.tally
 
     # People.
@@ -320,17 +343,19 @@ class Fortnight:
         self._number += 1
         heapq.heappush(self._agenda, (self.clock.now() + int(minutes * MINUTE), self._number, what))
 
-    def _pass_time(self, minutes: int) -> None:
-        until = self.clock.now() + minutes * MINUTE
+    def _pass_time(self, minutes: float) -> None:
+        until = self.clock.now() + int(minutes * MINUTE)
         while self._agenda and self._agenda[0][0] <= until:
             at, _, what = heapq.heappop(self._agenda)
             self.clock.set(at)
-            self._tell_time()
+            self.standin.now = at
             what()
         self.clock.set(until)
         self._tell_time()
 
     def _tell_time(self) -> None:
+        """For the requests of the harvester, which say nothing of the time."""
+        self.standin.now = self.clock.now()
         self.standin.ask("PUT", "clock", {"now": self.clock.now()})
 
     # Rounds.
@@ -339,13 +364,48 @@ class Fortnight:
         """One round at the stated interval: the last harvester that came through, or None."""
         self.tally.rounds += 1
         self.tally.reads += self._reads()
+        second = None
         if not quietly and self.chance.random() < self.size.twice:
-            second = self._fork()
-            done = self._wait(self._fork(), None)
-            self._wait(second, None)
+            second = Watcher(self._place)
+            second.order("round", self.clock.now())
+        done = self._order("round", self.size.kills if not quietly else 0)
+        if second is None:
             return done
-        kill = not quietly and self.chance.random() < self.size.kills
-        return self._wait(self._fork(), self.chance.uniform(0, 1.2 * self._round_seconds) if kill else None)
+        done = self._end(second, "round", None).done or done
+        if not second.closed:  # the first one was killed or came too late, so this one goes on
+            self._let_go()
+            self._watcher = second
+        return done
+
+    def _let_go(self) -> None:
+        if self._watcher is not None:
+            self._watcher.close()
+        self._watcher = None
+
+    def _look(self) -> None:
+        """What events told of; a harvester that was killed is started again by the next round."""
+        if self._watcher is not None:
+            self._order("look", self.size.kills / 2)
+
+    def _order(self, kind: Kind, kills: float) -> Harvest | None:
+        watcher = self._watcher or Watcher(self._place)
+        kill = self.chance.random() < kills
+        watcher.order(kind, self.clock.now())
+        outcome = self._end(watcher, kind, self.chance.uniform(0, 1.2 * self._seconds[kind]) if kill else None)
+        self._watcher = None if watcher.closed else watcher
+        return outcome.done
+
+    def _end(self, watcher: Watcher, kind: Kind, kill_after: float | None) -> Outcome:
+        begun = time.monotonic()
+        outcome = watcher.end(kill_after)
+        self.tally.killed += outcome.killed
+        self.tally.busy += outcome.busy
+        self.tally.looks += kind == "look" and outcome.done is not None
+        if outcome.failed is not None:
+            self.tally.endings[f"a {kind} failed: {outcome.failed}"] += 1
+        if outcome.done is not None and kill_after is None:
+            self._seconds[kind] = 0.8 * self._seconds[kind] + 0.2 * (time.monotonic() - begun)
+        return outcome
 
     def _reads(self) -> int:
         """Requests that it takes to read the posting's state, its places and every page of submissions once."""
@@ -355,53 +415,6 @@ class Fortnight:
             return 2 + -(-known // 100)
         hits = -(-self.size.tasks // 9)
         return 1 + 2 * -(-hits // 100) + min(hits, len(self.tally.responses))
-
-    def _fork(self) -> "tuple[int, int, float]":
-        reading, writing = os.pipe()
-        begun = time.monotonic()
-        child = os.fork()
-        if child:
-            os.close(writing)
-            return child, reading, begun
-        os.close(reading)
-        _harvest_once(self.folder, self.clock.now(), self.standin, writing)
-        os._exit(1)  # never comes to this
-
-    def _wait(self, child: "tuple[int, int, float]", kill_after: float | None) -> Harvest | None:
-        process, reading, begun = child
-        if kill_after is not None:
-            time.sleep(kill_after)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        with os.fdopen(reading, "rb") as told:
-            said = told.read()
-        _, status = os.waitpid(process, 0)
-        if os.WIFSIGNALED(status):
-            self.tally.killed += 1
-            return None
-        if said == b"busy":
-            self.tally.busy += 1
-            return None
-        if not said.startswith(b"{"):
-            self.tally.endings[said.decode() or "a round ended without a word"] += 1
-            return None
-        self._round_seconds = 0.8 * self._round_seconds + 0.2 * (time.monotonic() - begun)
-        return Harvest.model_validate_json(said)
-
-
-def _harvest_once(folder: Path, now: int, platform: Standin, told: int) -> None:
-    """In the forked process: open everything anew, as a harvester that is started on another machine does."""
-    said = b""
-    try:
-        store = Store.open(*database_urls(folder), SimulatedClock(now))
-        said = harvest(load_study(folder), store, platform.platform()).model_dump_json().encode()
-    except Busy:
-        said = b"busy"
-    except PlatformError as error:
-        said = f"a round failed: {type(error).__name__}".encode()
-    finally:
-        os.write(told, said)
-        os._exit(0)
 
 
 def write_study(folder: Path, size: Size, cap_share: float, platform: Standin) -> Study:
@@ -469,7 +482,7 @@ def make_plan(study: Study, size: Size) -> Plan:
         seed=size.seed,
         pack_sha256="0" * 64,
         grid=Grid(columns=5, rows=4, tile=32, gutter=8),
-        practice=(),
+        practice=(PracticeTrial(sprite="none", tiles=_TILES, obvious=True),),
         tasks=tuple(tasks),
     )
     plan.save(study.plan)

@@ -25,15 +25,18 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from benchmarks.document import document
-from benchmarks.fortnight import Fortnight, Name, Size, Tally, standin
+from benchmarks.fortnight import Fortnight, Name, Size, Tally, mail, standin
 from benchmarks.published_harvest import FAULTS, Loss, compare
 from crowd_imi.harvester import status
 from crowd_imi.lifecycle import VisitState
@@ -46,6 +49,8 @@ GOALS: dict[str, dict[str, float]] = {
     "over_cap": {"at_most": 0},
     "calls_ratio": {"at_most": 1.5},
 }
+Responses = dict[int, list[tuple[int, bool]]]
+"""Task → (simulated time, passes the criteria) of each response."""
 PACKAGES = ("crowd-imi", "boto3", "requests", "sqlalchemy", "tenacity")
 PLATFORMS: tuple[Name, ...] = ("prolific", "mturk")
 ENVIRONMENT = {
@@ -71,29 +76,42 @@ def main() -> int:
 
 
 def fortnights(folder: Path, size: Size, platforms: Sequence[Name] = PLATFORMS) -> dict[str, Any]:
-    """One platform after the other, with their books under ``folder``."""
+    """All platforms side by side, with their books under ``folder``."""
     figures: dict[str, float] = dict.fromkeys(("short_tasks", "unpaid", "paid_twice", "over_cap", "calls_ratio"), 0)
     details: dict[str, Any] = {}
     losses: dict[str, Loss] = {}
-    with patch.dict(os.environ, ENVIRONMENT):
-        for name in platforms:
-            with standin(name, folder / name / "standin") as platform:
-                fortnight = Fortnight(folder / name / "study", size, platform)
-                tally = fortnight.run()
-                found = measure(fortnight)
+    with patch.dict(os.environ, ENVIRONMENT), ProcessPoolExecutor(len(platforms), get_context("fork")) as pool:
+        begun = {name: pool.submit(_fortnight, folder / name, size, name) for name in platforms}
+        for name, one in begun.items():
+            found, details[name], responses = one.result()
             for figure, value in found.items():
                 figures[figure] = (
                     max(figures.get(figure, 0), value) if figure == "calls_ratio" else figures.get(figure, 0) + value
                 )
-            details[name] = {"figures": found, **told_of(tally)}
-            losses = losses or compare(tally.responses, size)
+            losses = losses or compare(responses, size)
     lost = {fault: asdict(loss) for fault, loss in losses.items()}
     return document(figures, GOALS, PACKAGES, size={**asdict(size), "tasks": size.tasks}, platforms=details, published=lost)
 
 
+def _fortnight(folder: Path, size: Size, name: Name) -> tuple[dict[str, float], dict[str, Any], Responses]:
+    """One platform's figures, what else happened, and the responses that came."""
+    study, begun = folder / "study", time.monotonic()
+    with standin(name, folder / "standin") as platform, mail(platform, study, size.seed) as post:
+        fortnight = Fortnight(study, size, platform, post)
+        tally = fortnight.run()
+        found = measure(fortnight)
+    seconds = round(time.monotonic() - begun, 1)
+    return found, {"figures": found, "events": post.counts, "seconds": seconds, **told_of(tally)}, tally.responses
+
+
 def told_of(tally: Tally) -> dict[str, Any]:
     """What happened, for the document."""
-    return {"endings": dict(sorted(tally.endings.items())), "complete_after_days": tally.complete_after_days, "busy": tally.busy}
+    return {
+        "endings": dict(sorted(tally.endings.items())),
+        "complete_after_days": tally.complete_after_days,
+        "busy": tally.busy,
+        "looks": tally.looks,
+    }
 
 
 def measure(fortnight: Fortnight) -> dict[str, float]:

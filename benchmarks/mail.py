@@ -6,6 +6,7 @@ process of its own, and every letter goes over HTTP.
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import random
@@ -109,6 +110,7 @@ def _carry(  # noqa: PLR0913, PLR0917 (a process's arguments)
     counts: Any,  # noqa: ANN401
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto's requests
     moto, queue = _moto() if name == "mturk" else ("", "")
     deliver = _to_queue(moto) if moto else _to_pages(study, platform)
     server = make_server("127.0.0.1", 0, _office(deliver, seed, counts), threaded=True, request_handler=_Quiet)

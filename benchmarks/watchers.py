@@ -1,7 +1,7 @@
 """Harvesters as processes that live for days, and are killed with SIGKILL whatever they do.
 
-Each is forked, opens the study anew, holds the lease that ``crowd-imi harvest --watch`` holds, begins with reading everything, and
-then does as it is told over a pipe: a round that reads everything, or a look at what it was told by events.
+Each is forked, opens the study anew, holds the lease that ``crowd-imi harvest --watch`` holds, begins with reading everything,
+and then does as it is told over a pipe: a round that reads everything, or a look at what it was told by events.
 """
 
 import contextlib
@@ -63,6 +63,7 @@ class Watcher:
         os.close(orders)
         os.close(replies)
         self._reading = os.fdopen(self._replies, "r", encoding="utf-8")
+        self.closed = False
 
     def order(self, kind: Kind, now: int) -> None:
         """Begin; ``end`` waits for the outcome.
@@ -91,6 +92,7 @@ class Watcher:
 
     def close(self) -> bool:
         """Let it end by itself, which gives back its lease; whether a signal had ended it before."""
+        self.closed = True
         self._reading.close()
         os.close(self._orders)
         return os.WIFSIGNALED(os.waitpid(self.process, 0)[1])

@@ -23,7 +23,7 @@ from crowd_imi.store.people import Ids, forget_visit, remember
 from crowd_imi.store.submissions import count_payable
 from crowd_imi.store.tables import Event, Posting, Task, Visit
 from crowd_imi.store.transactions import transact
-from crowd_imi.store.visits import find_visit, finished_at, has_answered_all, visit_of_participant
+from crowd_imi.store.visits import AtTrial, find_visit, finished_at, has_answered_all, visit_of_participant
 from crowd_imi.study import Study
 
 S = VisitState
@@ -193,7 +193,7 @@ def _resume(session: Session, visit: Visit, visit_id: str, now: int) -> Visit:
     return visit
 
 
-def has_ended(visit: Visit) -> bool:
+def has_ended(visit: Visit | AtTrial) -> bool:
     """Whether a visit was left before its first trial: whoever was at the trials may still finish."""
     return visit.state in {S.TIMED_OUT, S.RETURNED} and visit.practised_at is None
 

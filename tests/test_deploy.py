@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import make_url
 from typer.main import get_command
 
 from crowd_imi.cli.app import app
@@ -56,7 +57,7 @@ def test_commands_and_options_exist(words):
 
 
 def test_what_compose_builds_and_mounts_is_there():
-    assert set(COMPOSE["services"]) == {"pages", "harvest", "proxy"}
+    assert set(COMPOSE["services"]) == {"pages", "harvest", "database", "proxy"}
     for service in COMPOSE["services"].values():
         if "build" in service:
             context = (DEPLOY / service["build"]["context"]).resolve()
@@ -65,6 +66,9 @@ def test_what_compose_builds_and_mounts_is_there():
             source = re.sub(r"\$\{[^}]*\}", "STUDY", volume).partition(":")[0]
             assert source == "STUDY" or source in COMPOSE["volumes"] or (DEPLOY / source).is_file()
     assert COMPOSE["services"]["proxy"]["depends_on"]["pages"]["condition"] == "service_healthy"
+    for name in ("pages", "harvest"):
+        address = COMPOSE["services"][name]["environment"]["CROWD_IMI_DATABASE_URL"]
+        assert make_url(address).host in COMPOSE["services"] and make_url(address).password is None
     # Only the proxy is reached from outside.
     assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["proxy"]
 

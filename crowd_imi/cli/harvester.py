@@ -88,6 +88,7 @@ def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float |
     require_lab_key(store)
     _tell_post_hoc(output, study, rehearsal)
     told: set[str] = set()
+    first = True
     known = Known()
     inbox = Inbox(study, store, platform, _events_queue(study, store, platform, queue) if every is not None else None)
     with lease(store, "harvest", study.file.pay.cap_money, name=HARVESTER) as alone, _until_told_to_stop() as stop:
@@ -107,8 +108,10 @@ def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float |
                 alone.renew(session)
 
         def tell(done: "Harvest") -> None:
-            if every is None or not done.quiet or done.refused or done.complete:
+            nonlocal first
+            if first or not done.quiet or done.refused or done.complete:
                 _say(output, _sentence(done))
+            first = False
             for refusal in done.refused:
                 output.say(f"          refused: {refusal}")
             _tell_to_compensate(output, folder, done, told)

@@ -83,7 +83,8 @@ def invitations(  # noqa: PLR0913, PLR0917 (one per option)
     if (people is None) != (out is None):
         raise typer.BadParameter("name the list and where to write the links: PEOPLE.CSV --out FILE")
     loaded = load_study(study)
-    platform, posting, choice = _published(loaded, rehearsal)
+    platform, posted, choice = _published(loaded, rehearsal)
+    posting = posted[-1]
     link = platform.open_link(posting)
     if people is None and link is None:
         raise InvitationError(
@@ -96,7 +97,7 @@ def invitations(  # noqa: PLR0913, PLR0917 (one per option)
     if people is not None and out is not None:
         _require_free(out, people, force)
         listed = read_people(people, column)
-        number, came = len(listed.ids), _write(platform, posting, listed, out)
+        number, came = len(listed.ids), _write(platform, posted, listed, out)
         output.say(f"{out}: links for {number} people, told apart by the column {listed.column!r}; {places} places are offered")
     to_pay = Money(amount=sum(standing.to_pay.amount for standing in came), currency=loaded.file.pay.currency)
     if came:
@@ -118,8 +119,8 @@ def invitations(  # noqa: PLR0913, PLR0917 (one per option)
     )
 
 
-def _published(study: "Study", rehearsal: str | None) -> "tuple[LinkPlatform, str, Choice]":
-    """The link platform of the study, and the posting that people are invited to: the newest."""
+def _published(study: "Study", rehearsal: str | None) -> "tuple[LinkPlatform, list[str], Choice]":
+    """The link platform of the study, and its postings: people are invited to the newest, which is the last."""
     from crowd_imi.platforms.link import LinkPlatform
     from crowd_imi.platforms.opening import choice_of, open_platform
     from crowd_imi.store import Store
@@ -137,7 +138,7 @@ def _published(study: "Study", rehearsal: str | None) -> "tuple[LinkPlatform, st
         raise InvitationError(f"{study.folder}: this study is on {choice.name}; people are invited to one published by `{again}`")
     if not posted:
         raise InvitationError(f"{study.folder}: this study isn't posted yet; run `{again}`")
-    return platform, posted[-1], choice
+    return platform, posted, choice
 
 
 def _require_free(out: Path, people: Path, force: bool) -> None:
@@ -152,12 +153,11 @@ def _require_free(out: Path, people: Path, force: bool) -> None:
         raise InvitationError(f"{out}: there is a file here already; choose another, or replace it with --force")
 
 
-def _write(platform: "LinkPlatform", posting: str, people: "People", out: Path) -> "tuple[Standing, ...]":
+def _write(platform: "LinkPlatform", posted: list[str], people: "People", out: Path) -> "tuple[Standing, ...]":
     """Write the list with links; returns where those stand who have come."""
     from crowd_imi.files import write_atomically
-    from crowd_imi.platforms.invitations import with_links
+    from crowd_imi.platforms.invitations import invite, with_links
 
-    made = platform.invite(posting, people.ids)
-    standings = platform.standings(posting)
+    made, standings = invite(platform, posted, people.ids)
     write_atomically(out, with_links(people, made, standings), mode=0o600)
     return tuple(standings[invitation.id] for invitation in made if invitation.id in standings)

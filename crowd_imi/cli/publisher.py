@@ -100,7 +100,7 @@ def publish(  # noqa: PLR0913, PLR0917 (one per option)
     store = _prepare(output, looked, no_reach=no_reach)
     posting = launch(looked.study, store, looked.platform, looked.choice, looked.label)
     output.say(f"what people do is kept in {store.url}")
-    _say_what_next(output, looked.study, looked.choice, posting.platform_id or "")
+    _say_what_next(output, looked, posting.platform_id or "")
     output.result(_published(looked, posting))
 
 
@@ -158,7 +158,7 @@ def _look(output: Output, folder: "Path", wish: Wish) -> Looked:
     platform = open_platform(_without_the_pilots(study, store), study.folder, choice)
     already = 0 if posted or store is None else promised(study, store, platform)
     offer = offer_of(study, places, platform, promised=already)
-    _say_cost(output, study, choice, offer)
+    _say_cost(output, study, choice, offer, wish.pilot)
     if not posted:
         problems = list(posting_problems(study, platform, choice, offer, accept_low_pay=wish.accept_low_pay))
         if problems:
@@ -289,23 +289,32 @@ def _say_what_closed(output: Output, choice: "Choice") -> None:
         output.say(notice)
 
 
-def _say_cost(output: Output, study: "Study", choice: "Choice", offer: "Offer") -> None:
+def _say_cost(output: Output, study: "Study", choice: "Choice", offer: "Offer", pilot: int | None) -> None:
     from crowd_imi.publisher.pay import duration, pay_per_hour
 
     each = f"({offer.reward} + {offer.fee} fee)" if offer.fee.amount else str(offer.reward)
-    output.say(f"{study.file.study.title} on {choice.name}, pages at {choice.pages_url}")
+    what = study.file.study.title if pilot is None else f"A pilot of {pilot}: {study.file.study.title}"
+    output.say(f"{what} on {choice.name}, pages at {choice.pages_url}")
     bonuses = f" (and up to {offer.bonuses} in bonuses)" if offer.bonuses.amount else ""
     output.say(f"  {offer.places} places × {each} = {offer.total}{bonuses}; replacements up to {offer.cap} in all")
     output.say(f"  {pay_per_hour(study)} per hour at {duration(study)}")
 
 
-def _say_what_next(output: Output, study: "Study", choice: "Choice", posting: str) -> None:
+def _say_what_next(output: Output, looked: Looked, posting: str) -> None:
     from crowd_imi.platforms.link import OPEN_LINK_WARNING
 
+    study, choice = looked.study, looked.choice
     steps = [command("serve", study.folder)]
     if choice.name == "link" and study.file.link.open:
         output.say(f"mind: {OPEN_LINK_WARNING}")
         steps.insert(0, command("invitations", study.folder))
     elif choice.name == "link":
         steps.insert(0, command("invitations", study.folder, "people.csv", "--out", "links.csv"))
-    output.say(f"posted as {posting}; next: {', '.join(steps)}, and beside it: {command('harvest', study.folder, '--watch')}")
+    pilot = looked.pilot is not None
+    what = f"the pilot of {looked.pilot} is posted as {posting}" if pilot else f"posted as {posting}"
+    output.say(f"{what}; next: {', '.join(steps)}, and beside it: {command('harvest', study.folder, '--watch')}")
+    if pilot:
+        output.say(
+            f"Its answers are in no analysis: {command('status', study.folder)} shows how it went. After it, "
+            f"{command('publish', study.folder, '--on', choice.name)} posts the study itself."
+        )

@@ -52,6 +52,8 @@ class Scored(Record):
     unanswered: tuple[str, ...]
     pilot_submissions: int
     """Left out of everything else."""
+    notes: tuple[str, ...]
+    """Figures that look more certain than they are, a sentence each."""
 
 
 class Reported(Record):
@@ -76,6 +78,7 @@ def register(app: typer.Typer) -> None:
         """MIS per unit and per model, with intervals: report/units.csv and report/models.csv."""
         from crowd_imi.scoring import tables
         from crowd_imi.scoring.compare import compare
+        from crowd_imi.scoring.notes import notes
         from crowd_imi.scoring.reliability import reliabilities
 
         output = Output(json)
@@ -105,6 +108,7 @@ def register(app: typer.Typer) -> None:
                 reliability=tuple(one.model_dump() for one in reliable),
                 unanswered=scores.unanswered,
                 pilot_submissions=scores.pilot_submissions,
+                notes=notes(scores),
             )
         )
 
@@ -158,6 +162,7 @@ def _scored(study_folder: Path, rehearsal: str | None, crossed: Output | None) -
 
 def _show(output: Output, scores: "Scores") -> None:
     from crowd_imi.cli.group_table import group_table
+    from crowd_imi.scoring.notes import notes
     from crowd_imi.scoring.wording import count
 
     output.say(group_table(scores.groups))
@@ -165,5 +170,7 @@ def _show(output: Output, scores: "Scores") -> None:
     if scores.unanswered:
         rest = " …" if len(scores.unanswered) > _NAMED else ""
         output.say(f"without a valid response: {len(scores.unanswered)} units: {', '.join(scores.unanswered[:_NAMED])}{rest}")
+    for note in notes(scores):
+        output.say(note)
     if scores.pilot_submissions:
         output.say(f"pilot: {count(scores.pilot_submissions, 'submission')}, left out of all of this")

@@ -22,6 +22,7 @@ from crowd_imi.ledger.books import SPENDING
 from crowd_imi.lifecycle import PAYABLE
 from crowd_imi.platforms.base import Capability, Platform, price
 from crowd_imi.progress import Track, silent
+from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.store import Store
 from crowd_imi.store.money import amount_of, find_intent
@@ -237,8 +238,9 @@ def _handed_in(store: Store, platform: Platform) -> frozenset[str] | None:
 
 
 def _reserved(study: Study, session: Session, platform: Platform) -> int:
-    """What the cap must hold for everybody who may have to be paid a reward."""
-    return count_payable(session, PAYABLE, unpaid_only=True) * price(platform, study.file.pay.reward_money).amount
+    """What the cap must hold for everybody who may have to be paid a reward, or was promised a bonus in study.toml."""
+    rewards = count_payable(session, PAYABLE, unpaid_only=True) * price(platform, study.file.pay.reward_money).amount
+    return rewards + promised(session, study, platform).beside
 
 
 def _raise(path: Path, problems: Sequence[str]) -> None:

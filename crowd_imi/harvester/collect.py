@@ -13,7 +13,7 @@ from crowd_imi.keys import study_key
 from crowd_imi.platforms.base import Platform, PlatformSubmission
 from crowd_imi.store import Store
 from crowd_imi.store.notices import Notices, note, submission_mark, take_untaken, untaken
-from crowd_imi.store.submissions import submission_ids
+from crowd_imi.store.submissions import settled_visits, submission_ids
 from crowd_imi.study import Study
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class Inbox:
     def news(self) -> frozenset[str]:
         """The submissions that something was told about since rounds looked at them.
 
-        Events of submissions without a visit (somebody has taken a place and isn't here yet) say nothing that can't wait.
+        Events of submissions without a visit (somebody has taken a place and isn't here yet) say nothing that can't wait, and
+        those of submissions that are paid and approved say what we have just done.
 
         Raises:
             Unreachable: the queue gave no answer.
@@ -80,8 +81,11 @@ class Inbox:
         if not self._waiting.ids:
             return frozenset()
         with self._store.people() as people:
-            submissions = submission_ids(people, self._platform.name).values()
-        about = frozenset(one for one in submissions if submission_mark(self._key, one) in self._waiting.submissions)
+            ids = submission_ids(people, self._platform.name)
+        with self._store.read() as session:
+            settled = settled_visits(session)
+        open_ones = (submission for visit, submission in ids.items() if visit not in settled)
+        about = frozenset(one for one in open_ones if submission_mark(self._key, one) in self._waiting.submissions)
         if not about:
             self.looked()
         return about

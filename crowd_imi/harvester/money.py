@@ -10,6 +10,8 @@ from crowd_imi.harvester.settle import note_compensated
 from crowd_imi.ledger import Bonus, HeldLease, IntentState, close, lease, pay_bonus
 from crowd_imi.lifecycle import PAYABLE, Payment, PlatformStatus, VisitState, move
 from crowd_imi.platforms.base import Capability, Platform, price
+from crowd_imi.promises import NAME as RULE
+from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.store import Store
 from crowd_imi.store.money import COMPENSATION, find_intent
@@ -50,6 +52,10 @@ def pay(study: Study, store: Store, platform: Platform, compensation: Compensati
         raise HarvestError(f"{compensation.money} can't be paid; give an amount above 0, in minor units")
     if compensation.money.amount > study.file.pay.cap:
         raise HarvestError(f"{compensation.money} can't be paid: it is more than the whole cap of {study.file.pay.cap_money}")
+    if compensation.name == RULE:
+        raise HarvestError(
+            f"{RULE!r} is what the books call the bonus of [pay] in study.toml, which `crowd-imi harvest` pays; take another --name"
+        )
     if not _NAME.fullmatch(compensation.name):
         raise HarvestError(
             f"{compensation.name!r} is no name of a bonus; take letters, digits, spaces, dots, - and _, as in travel"
@@ -114,12 +120,13 @@ def _require_compensable(store: Store, platform: Platform, visit_id: str, submis
 
 
 def _reserved(study: Study, store: Store, platform: Platform, compensation: Compensation) -> int:
-    """What the cap must hold for everybody else who may have to be paid."""
+    """What the cap must hold for everybody else who may have to be paid: a reward goes before promised bonuses."""
     with store.read() as session:
         unpaid = count_payable(session, PAYABLE, unpaid_only=True)
         own = session.get_one(Visit, compensation.visit)
+        promised_beside = 0 if compensation.name == COMPENSATION else promised(session, study, platform).beside
     itself = compensation.name == COMPENSATION and own.payment == Payment.UNPAID and own.state in PAYABLE
-    return (unpaid - itself) * price(platform, study.file.pay.reward_money).amount
+    return (unpaid - itself) * price(platform, study.file.pay.reward_money).amount + promised_beside
 
 
 def reject(study: Study, store: Store, platform: Platform, visit_id: str, reason: str) -> None:

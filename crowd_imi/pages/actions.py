@@ -20,8 +20,8 @@ from crowd_imi.pages.requests import (
     SubmitRequest,
 )
 from crowd_imi.pages.view import AnswerReply, Step
-from crowd_imi.store.tables import Answer, Event, PageTime, Visit
-from crowd_imi.store.visits import TaskTrials, answers_of, count_remarks
+from crowd_imi.store.tables import Event, PageTime, Visit
+from crowd_imi.store.visits import AtTrial, TaskTrials, add_answer, answers_of, count_remarks
 
 S = VisitState
 
@@ -93,43 +93,27 @@ def finish_instructions(visit: Visit, request: InstructionsRequest, now: int) ->
         visit.browser = dict(request.browser)
 
 
-def answer(session: Session, visit: Visit, task: TaskTrials, request: AnswerRequest, now: int) -> AnswerReply:
+def answer(session: Session, visit: AtTrial, task: TaskTrials, request: AnswerRequest, now: int) -> AnswerReply:
     """Store one answer and tell whether it is right, which nobody is told before.
 
     Raises:
         Refused: ``already-answered`` with another value, ``out-of-order``, or the visit isn't at its trials.
     """
-    given = answers_of(session, visit.id)
-    right = sum(row.correct for row in given)
     position = request.position
-    if position < len(given):
-        stored = given[position]
-        if (stored.row, stored.confidence) != (request.row, request.confidence):
+    if visit.correct is not None:
+        if (visit.row, visit.confidence) != (request.row, request.confidence):
             raise Refused(
                 f"Question {position + 1} is answered already, and an answer can't be changed.", 409, "already-answered"
             )
-        return _answer_reply(stored.correct, len(given), right, task)
+        return _answer_reply(visit.correct, visit.answered, visit.right, task)
     if visit.practised_at is None or visit.submitted_at is not None:
         raise Refused(f"This visit is {visit.state.replace('_', ' ')}, so it takes no answers.", 409, "out-of-order")
-    if position != len(given) or position >= len(task.trials):
-        raise Refused(f"The next question is number {len(given) + 1}; please reload the page.", 409, "out-of-order")
+    if position != visit.answered or position >= len(task.trials):
+        raise Refused(f"The next question is number {visit.answered + 1}; please reload the page.", 409, "out-of-order")
     choice = chosen_side(main_upper(visit.layout_seed, position), request.row)
     correct = choice == "max"
-    session.add(
-        Answer(
-            visit_id=visit.id,
-            position=position,
-            row=request.row,
-            choice=choice,
-            correct=correct,
-            confidence=request.confidence,
-            rt_ms=request.rt_ms,
-            shown_ms=request.shown_ms,
-            saving_ms=request.saving_ms,
-            at=now,
-        )
-    )
-    return _answer_reply(correct, len(given) + 1, right + correct, task)
+    add_answer(session, {**request.model_dump(), "visit_id": visit.id, "choice": choice, "correct": correct, "at": now})
+    return _answer_reply(correct, visit.answered + 1, visit.right + correct, task)
 
 
 def event(session: Session, visit: Visit, request: EventRequest, now: int) -> None:

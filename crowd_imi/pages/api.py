@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from crowd_imi.errors import PlatformError
 from crowd_imi.keys import completion_code
 from crowd_imi.pages import actions
-from crowd_imi.pages.context import as_json, asked, asked_token, open_visit, pages, request_clock
+from crowd_imi.pages.context import as_json, asked, asked_token, open_visit, pages, request_clock, require_open
 from crowd_imi.pages.practice import practise, standing
 from crowd_imi.pages.requests import (
     AnswerRequest,
@@ -22,6 +22,7 @@ from crowd_imi.pages.requests import (
     SubmitRequest,
 )
 from crowd_imi.pages.view import (
+    AnswerReply,
     CompletionView,
     PracticeReply,
     Step,
@@ -36,7 +37,7 @@ from crowd_imi.platforms.base import Ending
 from crowd_imi.store.people import submission_of
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.transactions import transact
-from crowd_imi.store.visits import answers_of
+from crowd_imi.store.visits import answers_of, visit_at_trial
 
 T = TypeVar("T")
 
@@ -147,7 +148,14 @@ def answers() -> Response:
     """One answer."""
     wish = asked(AnswerRequest)
     here = pages()
-    return as_json(_act(lambda session, visit, now: actions.answer(session, visit, here.task(session, visit.task_id), wish, now)))
+    now = request_clock(here.store).now()
+    visit_id, generation = asked_token()
+
+    def work(session: Session) -> AnswerReply:
+        visit = require_open(visit_at_trial(session, visit_id, wish.position), generation)
+        return actions.answer(session, visit, here.task(session, visit.task_id), wish, now)
+
+    return as_json(transact(here.store, work))
 
 
 @api.post("/events")

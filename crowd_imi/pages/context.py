@@ -19,7 +19,7 @@ from crowd_imi.records import Record
 from crowd_imi.store import Clock, SimulatedClock, Store, StoreKind
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.tasks import shows
-from crowd_imi.store.visits import TaskTrials, find_visit, load_task
+from crowd_imi.store.visits import AtTrial, TaskTrials, find_visit, load_task
 from crowd_imi.study import Study
 
 CLOCK_HEADER = "X-Rehearsal-Clock"
@@ -29,6 +29,7 @@ LONGEST_VISIT_MS = 30 * 24 * 3600 * 1000
 """After so long a visit's token ends, whatever it is at; who was late could finish until then."""
 
 R = TypeVar("R", bound=Request)
+V = TypeVar("V", Visit, AtTrial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,15 @@ def open_visit(session: Session, token: tuple[str, int], *, lock: bool) -> Visit
     Raises:
         Refused: ``ended`` when it goes on in another window, ``timed-out`` when its time is over.
     """
-    visit_id, generation = token
-    visit = find_visit(session, visit_id, lock=lock)
+    return require_open(find_visit(session, token[0], lock=lock), token[1])
+
+
+def require_open(visit: V | None, generation: int) -> V:
+    """Make sure that a visit goes on, and with the page of this generation.
+
+    Raises:
+        Refused: as ``open_visit``.
+    """
     if visit is None:
         raise Refused("This page belongs to no visit; please open the study again from where you chose it.", 401, "bad-token")
     if visit.generation != generation:

@@ -6,12 +6,13 @@ The list stays with the researcher and is the only thing that says which invitat
 import csv
 import io
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crowd_imi.errors import InvitationError
-from crowd_imi.platforms.link import Invitation, Standing
+from crowd_imi.platforms.link import Invitation, LinkPlatform, Standing
+from crowd_imi.records import Money
 
 COLUMNS = ("invitation", "link", "taken_part", "to_pay")
 """What is written beside the list's own columns; a list that has all of them already gets them anew."""
@@ -27,6 +28,7 @@ _IN_WORDS = {
     "returned": "left",
     "timed_out": "left",
 }
+_LEFT = ("returned", "timed_out")
 _DELIMITERS = ",;\t"
 _MOST_PROBLEMS = 10
 _BOM = b"\xef\xbb\xbf"
@@ -86,6 +88,39 @@ def read_people(path: Path, column: str | None = None) -> People:
         delimiter=delimiter,
         has_bom=content.startswith(_BOM),
     )
+
+
+def invite(
+    platform: LinkPlatform, posted: Sequence[str], people: Sequence[str]
+) -> tuple[tuple[Invitation, ...], dict[str, Standing]]:
+    """A link for each person, and where those stand who have come, over all of a study's postings.
+
+    Nobody takes part in the pilot and in the study: who is in the pilot, or was, keeps its link.
+
+    Args:
+        platform: that the study is on.
+        posted: its postings there, the newest last; whoever is new is invited to that one.
+        people: who is invited.
+
+    Returns:
+        An invitation for each person, in their order, and invitation → standing; what is owed is the sum over postings.
+    """
+    *earlier, newest = posted
+    invitations = {one.id: one for one in platform.invite(newest, people)}
+    standings = platform.standings(newest)
+    for posting in reversed(earlier):
+        theirs = platform.standings(posting)
+        for one in platform.invite(posting, people):
+            before, now = theirs.get(one.id), standings.get(one.id)
+            if before is None:
+                continue
+            keeps = before.status not in _LEFT
+            if keeps:
+                invitations[one.id] = one
+            owed = before.to_pay.amount + (0 if now is None else now.to_pay.amount)
+            said = before if keeps or now is None else now
+            standings[one.id] = replace(said, to_pay=Money(amount=owed, currency=before.to_pay.currency))
+    return tuple(invitations.values()), standings
 
 
 def with_links(people: People, invitations: tuple[Invitation, ...], standings: dict[str, Standing]) -> bytes:

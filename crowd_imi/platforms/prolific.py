@@ -240,8 +240,13 @@ class ProlificPlatform:
         return "wrong_code" if kind is None else "return_asked" if kind in _RETURNING else "awaiting_review"
 
     def approve(self, submission: str) -> None:
-        if self._status(submission) != "approved":
+        try:
             self._api.put(f"submissions/{_id(submission)}/transition/", {"action": "APPROVE"}, method="POST")
+        except Unreachable:
+            raise
+        except PlatformError:  # as of one that is approved already
+            if self._status(submission) != "approved":
+                raise
 
     def reject(self, submission: str, reason: str) -> None:
         """Refuse the reward; ``reason`` may begin with one of Prolific's categories, as in ``TOO_QUICKLY: You …``."""

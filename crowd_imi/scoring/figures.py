@@ -209,7 +209,7 @@ def by_depth(scores: Scores, colours: Colours) -> tuple[Figure, str]:
     left = 0.25 + 0.078 * max(len(layer) for names in layers.values() for layer in names)
     width = (WIDTH - left - 0.15 - 0.3 * (len(settings) - 1)) / len(settings)
     heights = {model: 0.24 * len(names) + 0.1 for model, names in layers.items()}
-    figure = Figure(figsize=(WIDTH, sum(heights.values()) + 0.78 * len(layers)))
+    figure = Figure(figsize=(WIDTH, sum(heights.values()) + 0.78 * len(layers) + 0.2))
     bottom = figure.get_figheight() + 0.33
     for model, names in layers.items():
         bottom -= heights[model] + 0.78
@@ -221,6 +221,8 @@ def by_depth(scores: Scores, colours: Colours) -> tuple[Figure, str]:
             axis.set_title(model, color=for_text(colours[model]), weight="bold", pad=16)
             where = setting(group.condition, group.difficulty).replace(" references", "")
             axis.annotate(where, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=8.5, color=SOFT)
+            if model == list(layers)[-1]:
+                axis.set_xlabel("proportion correct")
             if group is panels[0]:
                 edge = blended_transform_factory(figure.transFigure, axis.transData)
                 for place, name in enumerate(names):

@@ -157,7 +157,9 @@ def _check(file: StudyFile, answers: pd.DataFrame, planned: pd.DataFrame) -> Non
             "score with the study.toml that the study was published with"
         )
     if answers.empty:
-        raise ScoringError("there is nothing to score: no submission has been judged yet; run `crowd-imi harvest` first")
+        raise ScoringError(
+            "there is nothing to score: no submission has been judged yet, the pilot's aside; run `crowd-imi harvest` first"
+        )
     if not (answers["valid"] & ~answers["surplus"]).any():
         raise ScoringError(
             f"there is nothing to score: all {answers['visit'].nunique()} judged submissions with answers are excluded; "

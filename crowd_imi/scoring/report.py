@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from math import isnan
@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from scipy.stats import binomtest
 
 from crowd_imi import __version__
 from crowd_imi.files import write_atomically
@@ -28,10 +29,14 @@ from crowd_imi.scoring import (
 from crowd_imi.scoring.agreement import Machine, machine_against_people, read_predictions
 from crowd_imi.scoring.canvas import Picture, palette
 from crowd_imi.scoring.compare import compare
+from crowd_imi.scoring.compare_wording import ALPHA
+from crowd_imi.scoring.crossed_tests import against_zero, spread
 from crowd_imi.scoring.mis import Group, Scores
+from crowd_imi.scoring.notes import notes
 from crowd_imi.scoring.panels import disputed, extremes
 from crowd_imi.scoring.post_hoc import post_hoc
 from crowd_imi.scoring.reliability import reliabilities
+from crowd_imi.scoring.resampling import Crossing
 from crowd_imi.scoring.stimuli import open_pack
 from crowd_imi.scoring.thresholds import what_ifs
 from crowd_imi.store import Store, StoreKind
@@ -121,13 +126,14 @@ def _environment() -> Environment:
 
 def remarks(scores: Scores) -> tuple[Remark, ...]:
     """What the null units say about the rest, and what is missing."""
-    found = [_control(group) for group in scores.groups if group.model == NULL]
+    found = [_control(scores, group) for group in scores.groups if group.model == NULL]
     if not found:
         text = "This study has no null units, so nothing on this page shows that the chain doesn't leak answers."
         found.append(Remark("plain", text))
     if scores.unanswered:
         number = wording.count(len(scores.unanswered), "unit has", "units have")
         found.append(Remark("warning", f"{number} no valid response yet and {_is(scores.unanswered)} left out of every mean."))
+    found += [Remark("plain", note) for note in notes(scores)]
     if scores.pilot_submissions:
         number = wording.count(scores.pilot_submissions, "submission")
         found.append(Remark("plain", f"The pilot had {number}, which no figure on this page counts but those of money."))
@@ -138,25 +144,44 @@ def _is(things: tuple[str, ...]) -> str:
     return "is" if len(things) == 1 else "are"
 
 
-def _control(group: Group) -> Remark:
+def _control(scores: Scores, group: Group) -> Remark:
     """What the negative control says."""
     where = wording.setting(group.condition, group.difficulty)
-    found = f"({where}: {wording.share(group.mean)} {wording.interval(group.low, group.high)})"
-    if group.low is None or group.high is None:
+    p = _apart_from_chance(scores, group)
+    tested = "" if p is None else f", {wording.p_value(p)}"
+    found = f"({where}: {wording.share(group.mean)} {wording.interval(group.low, group.high)}{tested})"
+    if group.mean is None or p is None:
         return Remark("plain", f"There are too few answered null units to show that nothing leaks the answers {found}.")
-    if group.low > CHANCE:
+    if p < ALPHA and group.mean > CHANCE:
         return Remark(
             "warning",
-            f"Null units, which nobody can answer, were answered above chance {found}. Something leaks the answers: don't "
-            "trust any other number here before it is found.",
+            f"Null units, which nobody can answer, were answered above chance {found}. Something leaks the answers, or luck did "
+            "what it does to one study in forty: trust no other number here before you know which.",
         )
-    if group.high < CHANCE:
+    if p < ALPHA:
         return Remark(
             "warning",
             f"Null units were answered below chance {found}. That happens to one study in forty; more often it means a "
             "mistake in how queries are drawn.",
         )
     return Remark("good", f"Control passed: null units, which nobody can answer, are at chance {found}.")
+
+
+def _apart_from_chance(scores: Scores, group: Group) -> float | None:
+    """How probable null units' mean is at 0.5, two-sided: t over units and participants; None where it can't be told.
+
+    Where units don't spread at all there is no t. All right or all wrong then is told from chance by the binomial test.
+    """
+    members = scores.members(group)
+    units = members.loc[members["responses"] > 0, "unit"]
+    if len(units) < 2:
+        return None
+    of_mean = spread(Crossing.of(scores.counted[scores.counted["arm"].isin(members["arm"])], pd.Index(units)))
+    test = against_zero(replace(of_mean, mean=of_mean.mean - CHANCE)) if of_mean else None
+    if test:
+        return test.p
+    p = float(binomtest(int(members["correct"].sum()), group.responses, CHANCE).pvalue)
+    return p if p < ALPHA else None
 
 
 def _pictures(study: Study, scores: Scores, machine: Machine | None) -> dict[str, Picture | None]:

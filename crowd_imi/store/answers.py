@@ -121,7 +121,7 @@ def visits(session: Session) -> pd.DataFrame:
 
 
 def pilot_submissions(session: Session) -> int:
-    """How many submissions the pilot had, judged or not: they are never analysed, so that a report says how many it leaves out."""
+    """How many submissions the pilot had, judged or not: never analysed, so that a report says how many it leaves out."""
     statement = select(func.count()).where(Visit.label == PILOT, Visit.submitted_at.is_not(None))
     return session.scalars(statement).one()
 

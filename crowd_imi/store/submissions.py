@@ -69,6 +69,11 @@ def visits_to_pay(session: Session, posting: str, states: Collection[str]) -> Se
     return session.scalars(chosen.order_by(Visit.left_at.is_not(None), Visit.submitted_at, Visit.arrived_at, Visit.id)).all()
 
 
+def settled_visits(session: Session) -> frozenset[str]:
+    """Ids of visits that are paid here and approved there, so that nothing more can happen to them."""
+    return frozenset(session.scalars(select(Visit.id).where(Visit.payment == "paid", Visit.platform_state == "approved")))
+
+
 def count_payable(session: Session, states: Collection[str], *, unpaid_only: bool = False, in_time_only: bool = False) -> int:
     """Visits that are paid, or will have to be when they end in one of these states.
 

@@ -1,10 +1,10 @@
 """Queries on visits, their answers and their pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, select
 from sqlalchemy.orm import Session
 
 from crowd_imi.records import Tiles
@@ -30,6 +30,61 @@ class TaskTrials:
 def find_visit(session: Session, visit_id: str, *, lock: bool = False) -> Visit | None:
     """One visit; with ``lock`` nobody else changes it before this transaction ends."""
     return session.get(Visit, visit_id, with_for_update=True if lock else None)
+
+
+@dataclass(frozen=True, slots=True)
+class AtTrial:
+    """What an answer to one trial has to know of its visit."""
+
+    id: str
+    generation: int
+    state: str
+    task_id: int
+    layout_seed: int
+    arrived_at: int
+    practised_at: int | None
+    submitted_at: int | None
+    answered: int
+    """Trials that are answered."""
+    right: int
+    """Those of them that are answered right."""
+    row: str | None
+    """What this trial was answered with before; None, as the next two are, where it wasn't."""
+    confidence: int | None
+    correct: bool | None
+
+
+_before = Answer.__table__.alias()
+_visit, _answer = Visit.__table__.c, Answer.__table__.c
+_AT_TRIAL = (
+    select(
+        *(_visit[name] for name in ("id", "generation", "state", "task_id", "layout_seed")),
+        *(_visit[name] for name in ("arrived_at", "practised_at", "submitted_at")),
+        select(func.count()).where(_answer.visit_id == _visit.id).correlate(Visit.__table__).scalar_subquery(),
+        select(func.count()).where(_answer.visit_id == _visit.id, _answer.correct).correlate(Visit.__table__).scalar_subquery(),
+        *(_before.c[name] for name in ("row", "confidence", "correct")),
+    )
+    .select_from(
+        Visit.__table__.outerjoin(_before, and_(_before.c.visit_id == _visit.id, _before.c.position == bindparam("at_position")))
+    )
+    .where(_visit.id == bindparam("of_visit"))
+    .with_for_update(of=Visit.__table__)
+)
+_ADD_ANSWER = insert(Answer.__table__)
+
+
+def visit_at_trial(session: Session, visit_id: str, position: int) -> AtTrial | None:
+    """A visit, locked, and how far it is; None where there is none.
+
+    One narrow read: as objects, the visit and its answers take most of the time that storing an answer takes.
+    """
+    found = session.connection().execute(_AT_TRIAL, {"of_visit": visit_id, "at_position": position}).one_or_none()
+    return None if found is None else AtTrial(*found)
+
+
+def add_answer(session: Session, answer: Mapping[str, object]) -> None:
+    """Store one answer: a value for every column."""
+    session.connection().execute(_ADD_ANSWER, dict(answer))
 
 
 def visit_of_participant(session: Session, participant: str) -> Visit | None:

@@ -26,6 +26,7 @@ def posted(study: Study, rig: ProlificRig) -> Iterator[tuple[Study, ProlificRig]
     for pilot in (["--pilot", "1"], []):
         done = run("publish", study.folder, *where, *pilot)
         assert done.exit_code == 0, done.output
+        assert ("posts the study itself" in done.output) == ("the pilot of 1 is posted as" in done.output) == bool(pilot)
     yield study, rig
 
 

@@ -14,7 +14,9 @@ from crowd_imi.keys import study_key
 from crowd_imi.platforms.link import OPEN_LINK_WARNING, LinkPlatform
 from crowd_imi.platforms.opening import Choice, open_platform
 from crowd_imi.publisher.launch import create_store, launch
-from crowd_imi.store import StoreKind
+from crowd_imi.store import Store, StoreKind
+from crowd_imi.store.engine import database_urls
+from crowd_imi.store.postings import postings
 from crowd_imi.study import Study, load_study
 from tests.tiny import STUDY_TOML, fake_plan, write_study
 
@@ -100,6 +102,31 @@ def test_run_again_it_says_who_took_part_and_whom_to_pay(study: Study, people: P
     after = rows(links)
     assert [row["link"] for row in after[:2]] == [row["link"] for row in before]
     assert [(row["taken_part"], row["to_pay"]) for row in after] == [("", ""), ("approved", "1.50 USD"), ("", "")]
+
+
+def test_who_was_in_the_pilot_keeps_that_link_and_is_owed_that_money(tmp_path: Path, people: Path, links: Path):
+    # Posted twice: what was posted first is the pilot.
+    study = publish(tmp_path / "study")
+    platform = books(study)
+    run(study.folder, people, "--out", links)
+    came, left = (dict(parse_qsl(urlsplit(row["link"]).query)) for row in rows(links))
+    pilot = rows(links)
+    submission = platform.arrive(came).id
+    platform.finish_url(submission)
+    platform.approve(submission)
+    platform.give_back(platform.arrive(left).id)
+    store = Store.open(*database_urls(study.folder))
+    with store.write() as session:
+        postings(session)[0].label = "pilot"
+    chosen = Choice(name="link", pages_url="https://pages.example.org")
+    launch(study, store, platform, chosen)
+    store.close()
+    done = run(study.folder, people, "--out", links, "--force")
+    assert "2 of them have come; 1.50 USD to pay" in done.stdout
+    anna, ben = rows(links)
+    assert (anna["link"], anna["taken_part"], anna["to_pay"]) == (pilot[0]["link"], "approved", "1.50 USD")
+    assert (ben["taken_part"], ben["to_pay"]) == ("left", "") and ben["link"] != pilot[1]["link"]
+    assert {anna["invitation"], ben["invitation"]} == {row["invitation"] for row in pilot}
 
 
 def test_nothing_is_written_over_by_mistake(study: Study, people: Path, links: Path):

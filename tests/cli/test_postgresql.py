@@ -1,22 +1,24 @@
 """A whole study whose databases are on a PostgreSQL server, by the commands that a user types."""
 
 import json
+import os
 import shlex
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 from typer.testing import CliRunner
 
 from crowd_imi.cli.app import app
 from crowd_imi.cli.pages import _check_run, _pages
+from crowd_imi.plan import load_plan
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.publisher import launch
 from crowd_imi.store import StoreKind
+from crowd_imi.store.engine import open_engine
 from crowd_imi.store.server import VARIABLE
-from crowd_imi.study import load_study
 from tests.pages.visitor import Visitor
 from tests.tiny import STUDY_TOML, approve, fake_plan, write_pack, write_study
 
@@ -104,7 +106,8 @@ def test_what_else_is_on_the_server_and_what_was_cut_off_keeps_nobody_from_publi
 
 
 def test_a_database_that_was_made_from_another_plan_is_refused(study):
-    launch.create_store(study, fake_plan(study).model_copy(update={"seed": 8}), study.folder, StoreKind.STUDY).close()
+    other = load_plan(study.plan).model_copy(update={"seed": 8})
+    launch.create_store(study, other, study.folder, StoreKind.STUDY).close()
     study.database.unlink()
     assert "is there already, made from another plan" in fails("publish", study.folder, "--yes")
     assert not study.database.exists()
@@ -131,7 +134,7 @@ def test_a_server_that_is_gone_is_said_in_one_line(study, monkeypatch):
         assert "the server can't be used" in fails(name, study.folder)
 
 
-def test_a_backup_says_how_to_copy_the_databases(study, tmp_path):
+def test_a_backup_says_how_to_copy_the_databases_and_a_copy_may_not_spend(study, tmp_path, postgres, monkeypatch):
     crowd_imi("publish", study.folder, "--yes")
     done = crowd_imi("backup", study.folder, tmp_path / "copy.tar", "--json")
     people, answers = map(shlex.split, done["elsewhere"])
@@ -145,4 +148,17 @@ def test_a_backup_says_how_to_copy_the_databases(study, tmp_path):
     assert "databases are on a server" in crowd_imi("restore", tmp_path / "copy.tar", restored)
     # It is the same database, so there is one lease and one set of books.
     crowd_imi("harvest", restored, "--json")
-    assert load_study(restored).database.exists()
+    admin = open_engine(postgres()).execution_options(isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text("CREATE DATABASE put_back"))
+    elsewhere = make_url(os.environ[VARIABLE]).set(database="put_back").render_as_string(hide_password=False)
+    for dump in ("people", "study"):
+        subprocess.run([programs / "pg_restore", f"--dbname={elsewhere}", tmp_path / f"copy.{dump}.dump"], check=True)
+    monkeypatch.setenv(VARIABLE, elsewhere)
+    crowd_imi("status", restored, "--json")
+    assert "this is a copy of the database that spent until now" in fails("harvest", restored)
+    assert "may spend from now on" in crowd_imi("restore", "--take-over", restored)
+    crowd_imi("harvest", restored, "--json")
+    with admin.connect() as connection:
+        connection.execute(text("DROP DATABASE put_back WITH (FORCE)"))
+    admin.dispose()

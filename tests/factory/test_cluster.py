@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,3 +70,31 @@ def test_two_processes_give_the_bits_of_one_and_tell_how_far_they_are(one, tmp_p
     assert watched.totals["recording net"] == watched.seen["recording net"] == 132
     assert watched.totals["visualising"] == watched.seen["visualising"] == 2
     assert not list(study.recordings.glob("*/*/shards"))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two Ray nodes on this machine, whose addresses are its own and that tell nobody of themselves."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else Ray takes 127.0.0.1 for this machine's outer address
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": torch.get_num_threads(), "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
+        head = {**node, "include_dashboard": False, "temp_dir": folder}  # short: sockets lie below it
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            yield cluster, cluster.add_node(**node)
+        finally:
+            cluster.shutdown()
+
+
+def test_two_ray_nodes_give_the_bits_of_one_process_also_when_one_is_killed_in_the_middle(one, cluster, tmp_path, caplog):
+    ray, node = cluster
+    study = like(one, tmp_path)
+    watched = Watched("recording net", 40, lambda: ray.remove_node(node, allow_graceful=False))
+    render(study, watched, Options(cluster=ray.address))
+    assert same(study, one)
+    assert watched.seen["recording net"] == 132 and watched.seen["visualising"] == 2
+    (said,) = [record.message for record in caplog.records if "of the cluster is lost" in record.message]
+    assert "recording images" in said and "is done by another" in said

@@ -135,6 +135,32 @@ def test_whatever_mechanical_turks_answer_says_ours_is_the_truth(turk: There, fo
     assert turk.rig.rewards() == {query["assignmentId"]: 150}
 
 
+XML = {
+    "none": None,
+    "empty": "",
+    "no XML": "<QuestionFormAnswers><Answer>",
+    "of another namespace": '<QuestionFormAnswers xmlns="http://example.org/else"><Answer/></QuestionFormAnswers>',
+    "billion laughs": LAUGHS,
+    "huge": f"<QuestionFormAnswers>{'<Answer/>' * 500_000}</QuestionFormAnswers>",
+}
+
+
+@pytest.mark.parametrize("xml", XML.values(), ids=XML.keys())
+def test_whatever_xml_mechanical_turk_hands_on_as_the_answer_nobody_is_kept_waiting(turk: There, xml: str | None):
+    """Another server that speaks the protocol may put anything there; a good submission beside it is paid as well."""
+    queries = {name: turk.take(name) for name in ("anna", "ben")}
+    visits = {name: turk.arrive(query) for name, query in queries.items()}
+    for name, query in queries.items():
+        turk.finish(visits[name])
+        turk.rig.hand_in(query)
+    turk.rig.standin.set_answer(queries["anna"]["assignmentId"], xml)
+    done = turk.go()
+    assert (done.valid, done.paid, done.refused) == (2, 2, ())
+    assert turk.rig.rewards() == {query["assignmentId"]: 150 for query in queries.values()}
+    now = turk.status()
+    assert (now.strays, now.differences, now.surplus) == (0, (), ())
+
+
 def test_who_hands_in_without_having_been_here_is_shown_and_not_paid(turk: There):
     query = turk.take("anna")
     turk.rig.hand_in(query)

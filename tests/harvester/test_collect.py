@@ -116,6 +116,15 @@ def test_an_event_about_somebody_without_a_visit_waits_for_no_round(crowd: Crowd
         assert not untaken(session).ids
 
 
+def test_an_event_about_what_was_just_paid_here_is_no_news(crowd: Crowd):
+    crowd.take_part("anna")
+    assert harvest(crowd.study, crowd.store, crowd.platform).paid == 1
+    note(crowd.store, key(crowd), "approved", crowd.submission_of("anna"))
+    assert Inbox(crowd.study, crowd.store, crowd.platform).news() == frozenset()
+    with crowd.store.read() as session:
+        assert not untaken(session).ids
+
+
 def test_what_is_told_while_a_round_runs_is_news_for_the_next(crowd: Crowd):
     crowd.arrive("anna")
     crowd.arrive("ben")

@@ -59,7 +59,15 @@ class Posted:
     def finishes(self, visit: Visit) -> None:
         """Far too fast, so that the criteria exclude: who is excluded is paid as well."""
         now = self.store.now()
-        given = {"row": "upper", "choice": "max", "correct": True, "confidence": 2, "rt_ms": 2000.0, "shown_ms": 2000.0, "at": now}
+        given = {
+            "row": "upper",
+            "choice": "max",
+            "correct": True,
+            "confidence": 2,
+            "rt_ms": 2000.0,
+            "shown_ms": 2000.0,
+            "at": now,
+        }
         with self.store.write() as session:
             row = session.get_one(Visit, visit.id)
             for state in (S.CONSENTED, S.PRACTISING, S.ANSWERING):
@@ -84,10 +92,10 @@ class Posted:
 def harvesting(there: Posted, *options: str) -> Iterator[None]:
     """The command, with an hour between its rounds; its first one is through."""
     words = [sys.executable, "-m", "crowd_imi", "harvest", str(there.study.folder), "--watch", "--every", "3600", *options]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ) as process:
         try:
-            assert process.stderr is not None
-            assert "nothing new" in process.stderr.readline()
+            assert process.stdout is not None
+            assert "nothing new" in process.stdout.readline()
             yield
         finally:
             process.terminate()

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from crowd_imi.errors import PublishError
+from crowd_imi.errors import CapReached, HarvestError, PublishError
 from crowd_imi.harvester import harvest
+from crowd_imi.harvester.bonus_list import plan_payout
+from crowd_imi.harvester.money import Compensation, pay
 from crowd_imi.records import Money
 from crowd_imi.store.tables import Visit
 from tests.harvester.crowd import SMALL, Crowd
@@ -69,6 +71,30 @@ def test_a_reward_goes_before_a_bonus(tmp_path: Path):
     assert (done.paid, done.bonuses, done.held) == (1, 0, 1)
     crowd.study = posted_study(tmp_path, "bonus = 40", 800)
     assert go(crowd).bonuses == 1 and bonuses(crowd, "anna") == [40]
+
+
+def test_a_bonus_by_hand_leaves_what_the_rule_promised_and_never_passes_for_it(tmp_path: Path):
+    # 4 × (150 + 40) = 760 fit; Anna is owed 190, Ben at most 190: 380 are left for other bonuses.
+    crowd = posted(tmp_path, "bonus = 40", SMALL.replace("cap = 5000", "cap = 760"))
+    anna = crowd.take_part("anna")
+    crowd.begin(crowd.arrive("ben"))
+
+    def pay_extra(amount: int, name: str) -> str:
+        given = Compensation(anna.id, Money(amount=amount, currency="USD"), name, "Thanks.")
+        return pay(crowd.study, crowd.store, crowd.platform, given)
+
+    with pytest.raises(HarvestError, match="take another --name"):
+        pay_extra(10, "rule")
+    with pytest.raises(CapReached):
+        pay_extra(381, "travel")
+    listed = tmp_path / "bonuses.csv"
+    listed.write_text(f"visit,amount,reason\n{anna.id},3.81,Thanks\n")
+    with pytest.raises(HarvestError, match=r"0\.01 USD over the cap"):
+        plan_payout(crowd.study, crowd.store, crowd.platform, listed)
+    pay_extra(380, "travel")
+    done = go(crowd)
+    assert (done.paid, done.bonuses, done.held) == (1, 1, 0)
+    assert sorted(bonuses(crowd, "anna")) == [40, 380]
 
 
 def posted_study(folder: Path, pay: str, cap: int):

@@ -210,6 +210,54 @@ def test_a_pilot_is_paid_and_validated_and_in_no_analysis(study: Study):
     assert "A pilot with 2 tasks of its own" in preregistration(study, load_plan(study.plan), 0)
 
 
+def test_until_the_study_is_posted_status_is_about_the_pilot(study: Study):
+    study.toml.write_text(study.toml.read_text().replace("min_total_seconds = 0", "min_total_seconds = 60"))
+    study = load_study(study.folder)
+    run = Run(study).pilot(2)
+    run.take_part("anna", "pilot", minutes=0.1)  # too quick
+    now = status(study, run.store, run.platform)
+    assert (now.posted, now.places, now.places_free) == (False, 2, 1)
+    assert now.next == ("the next harvest judges 1 and pays 1", "waiting for 1 to come, and for 0 at it")
+    run.harvest()
+    now = status(study, run.store, run.platform)
+    assert now.excluded_by == {"total_time": 1} and now.attrition[0].came == 1
+    assert now.next == ("waiting for 2 to come, and for 0 at it",)
+    run.publish()
+    now = status(study, run.store, run.platform)
+    assert (now.posted, now.places, now.excluded_by, now.attrition[0].came) == (True, 2, {}, 0)
+
+
+def test_a_pilot_killed_at_any_moment_is_posted_once_and_the_study_beside_it(study: Study, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Store, "place_mark", lambda self: "the same file, whose content is put back")
+    run = Run(study)
+    start = save(study.folder, run.store, run.platform)
+    wanted = Amendment(name="pilot", kind="pilot", at=datetime.now(UTC), tasks=pilot_tasks(study.file, 1))
+    amendment, tasks = prepare(study, (), wanted)
+
+    def post(store: Store, platform: LocalPlatform) -> None:
+        add_pilot(store, amendment, tasks, study.file.study.seed)
+        launch(study, store, platform, Choice(), "pilot")
+
+    moment, killed = 0, True
+    while killed:
+        restore(study.folder, start, run.store, run.platform)
+        (study.folder / "study.lock").unlink(missing_ok=True)
+        death = Death(moment)
+        try:
+            post(DyingStore(run.store, death), DyingPlatform(run.platform, death))
+            killed = False
+        except Killed:
+            post(run.store, run.platform)
+            moment += 1
+        assert [run.platform.places(each) for each in run.platform.postings()] == [1], f"killed at moment {moment}"
+        assert len(run.tasks("pilot")) == 1 and len(run.tasks()) == 2
+        found = load_lock(study)
+        assert found is not None and [one.kind for one in found.amendments] == ["pilot"]
+        run.publish()
+        assert [run.platform.places(each) for each in run.platform.postings()] == [1, 2], f"killed at moment {moment}"
+    assert moment > 12
+
+
 def test_pilot_and_study_share_no_sprite(study: Study):
     run = Run(study).pilot(2)
     with run.store.read() as session:

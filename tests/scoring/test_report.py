@@ -13,6 +13,7 @@ from crowd_imi.cli.app import app
 from crowd_imi.lifecycle import VisitState
 from crowd_imi.scoring import score, wording
 from crowd_imi.scoring.crossed_model import with_crossed
+from crowd_imi.scoring.notes import notes
 from crowd_imi.scoring.panels import disputed
 from crowd_imi.scoring.report import remarks, write_report
 from crowd_imi.scoring.stimuli import layer_order, open_pack
@@ -179,10 +180,52 @@ def test_the_null_units_are_judged_in_words(study, store, right, said):
     with store.write() as session:
         # The plan's queue is 8 units in turn: the second task begins with the two null units.
         task = session.query(Task).filter_by(arm="toy-natural-easy", number=2).one()
-        visit = fake.add_visit(session, task, 1, VisitState.VALID)
-        fake.add_answers(session, visit, dict(enumerate((*right, True, True, True, True))))
-        fake.judge(session, visit)
+        for number in range(6):
+            visit = fake.add_visit(session, task, number, VisitState.VALID, holds_task=False)
+            fake.add_answers(session, visit, dict(enumerate((*right, True, True, True, True))))
+            fake.judge(session, visit)
+    # 12 of 12, or none: p = 2 / 2¹². Units at 1 and 0 have their mean at ½: t = 0.
     assert said in remarks(score(study, store))[0].text
+
+
+def test_the_control_goes_by_t_over_units(study, store):
+    with store.write() as session:
+        task = session.query(Task).filter_by(arm="toy-natural-easy", number=2).one()
+        for number in range(4):
+            visit = fake.add_visit(session, task, number, VisitState.VALID, holds_task=False)
+            fake.add_answers(session, visit, {0: number != 3, 1: True})
+            fake.judge(session, visit)
+    # Units at .75 and 1: t = .375 / (.25 / 2) = 3 with one degree of freedom, p = 1 − 2/π · arctan 3 = .205. Residuals of one
+    # participant to the two units have nothing in common. The bootstrap of two units reaches from .75 to 1.
+    said = remarks(score(study, store))[0].text
+    assert said.startswith("Control passed") and said.endswith("(natural references, easy: .88 [.75, 1.00], p = .205).")
+
+
+def test_two_answers_to_null_units_show_nothing(study, store):
+    with store.write() as session:
+        task = session.query(Task).filter_by(arm="toy-natural-easy", number=2).one()
+        visit = fake.add_visit(session, task, 1, VisitState.VALID)
+        fake.add_answers(session, visit, {0: True, 1: True})
+        fake.judge(session, visit)
+    # Two of two: p = .5 at best.
+    assert remarks(score(study, store))[0].text.startswith("There are too few answered null units")
+
+
+def test_what_looks_more_certain_than_it_is_is_said(study, store, tmp_path):
+    with store.write() as session:
+        task = session.query(Task).filter_by(arm="toy-natural-easy", number=1).one()
+        visit = fake.add_visit(session, task, 1, VisitState.VALID)
+        fake.add_answers(session, visit, dict.fromkeys(range(6), True))
+        fake.judge(session, visit)
+    scores = score(study, store)
+    said = notes(scores)
+    assert said[0].startswith("6 units with a single response, hence very wide intervals: toy-natural-easy toy/layer")
+    assert said[1] == (
+        "toy, natural references, easy: 6 answers, all right, so that the bootstrap sees no spread; its interval without width "
+        "isn't certainty."
+    )
+    assert {*said} <= {remark.text for remark in remarks(scores)}
+    assert said[1] in Page(write_report(study, store, scores, tmp_path).read_text()).text
 
 
 def test_score_prints_the_groups_and_writes_both_tables(finished):
@@ -265,11 +308,12 @@ def test_a_pilot_is_counted_and_left_out(study, store, tmp_path):
     before = score(study, store)
     with store.write() as session:
         # Two submitted, one of them still to be judged; a third left.
-        for number, ended in ((2, {}), (3, {"state": "submitted"}), (4, {"submitted_at": None})):
-            visit = fake.add_visit(session, tasks[1], number, VisitState.VALID, label="pilot", holds_task=False, **ended)
+        judged = fake.add_visit(session, tasks[1], 2, VisitState.VALID, label="pilot")
+        fake.judge(session, judged)
+        waiting = fake.add_visit(session, tasks[1], 3, VisitState.SUBMITTED, label="pilot")
+        for visit in (judged, waiting):
             fake.add_answers(session, visit, dict.fromkeys(range(5), False))
-            if number == 2:
-                fake.judge(session, visit)
+        fake.add_visit(session, tasks[1], 4, VisitState.RETURNED, label="pilot", submitted_at=None)
     after = score(study, store)
     assert (before.pilot_submissions, after.pilot_submissions) == (0, 2)
     assert after.groups == before.groups and after.units.equals(before.units)

@@ -173,7 +173,9 @@ def test_a_copy_of_the_database_has_another_mark(databases, postgres):
     admin = open_engine(postgres()).execution_options(isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text("CREATE DATABASE copy"))
-    elsewhere = tuple(make_url(url).set(database="copy").render_as_string(hide_password=False) for url in connection_urls(databases))
+    elsewhere = tuple(
+        make_url(url).set(database="copy").render_as_string(hide_password=False) for url in connection_urls(databases)
+    )
     copy = Store.create(*elsewhere, StoreKind.STUDY, ABOUT)
     assert copy.place_mark() != store.place_mark()
     copy.close()

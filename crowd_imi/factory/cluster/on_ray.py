@@ -1,15 +1,11 @@
 """A crew on a Ray cluster: a worker for every GPU, or, where there is none, as many as the processors have room for."""
 
-import os
 import platform
 import socket
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal
-
-# Ray would tell its makers that it is used.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 from ray.exceptions import RayError
@@ -39,13 +35,7 @@ class OnRay(Crew):
             FactoryError: there is no cluster there, or its Ray or Python is another one.
         """
         super().__init__()
-        try:
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-            raise FactoryError(
-                f"--cluster {address}: no Ray cluster can be joined there ({str(error).splitlines()[0]}); begin one with "
-                "`ray start --head` and name its address, HOST:PORT"
-            ) from error
+        _join(address)
         resources = ray.cluster_resources()
         cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         self.kind: Literal["cpu", "cuda"] = "cuda" if gpus else "cpu"
@@ -92,6 +82,26 @@ class OnRay(Crew):
 
     def _called(self, worker: int) -> str:
         return f"worker {worker} of the cluster"
+
+
+def _join(address: str) -> None:
+    try:
+        if address != "auto":
+            _knock(address)
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise FactoryError(
+            f"--cluster {address}: no Ray cluster can be joined there ({str(error).splitlines()[0]}); begin one with "
+            "`ray start --head` and name its address, HOST:PORT"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """See whether anybody is there: Ray itself would try for ten minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("this is no HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 class _Worker:
