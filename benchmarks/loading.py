@@ -104,11 +104,12 @@ def planned(folder: Path) -> tuple[Study, int]:
     practice = tuple(PracticeTrial(sprite=name, tiles=tiles, obvious=at < 4) for at, name in enumerate(names[:PRACTICE]))
     tasks = (PlannedTask(arm=study.file.arms[0].id, number=1, trials=trials),)
     Plan(study=study.file.study.name, seed=1, pack_sha256="0" * 64, grid=grid, practice=practice, tasks=tasks).save(study.plan)
-    sizes = [_png(picture) for picture in pictures]
+    sizes = [png_bytes(picture) for picture in pictures]
     return study, sum(sizes[at] for panel in panels[PRACTICE:] for at in panel)
 
 
-def _png(tile: np.ndarray) -> int:
+def png_bytes(tile: np.ndarray) -> int:
+    """How many bytes a picture takes as the published page has it."""
     buffer = io.BytesIO()
     Image.fromarray(tile).save(buffer, "PNG")
     return buffer.tell()

@@ -12,6 +12,9 @@ Figures, with goals where the design sets them
     errors         requests without a 2xx while the windows of the given pace lasted (0)
     lost           answers that were acknowledged and aren't stored (0)
     doubled        answers that are stored twice (0)
+    bytes_ratio_natural, bytes_ratio_synthetic
+                   bytes of a published visit's pictures over ours (≥ 6, ≥ 2), as ``benchmarks.sprite_bytes`` says
+    least_decibels the worst of the tiles that were decoded again (≥ 38)
 A second table has SQLite, and sprites that the pages serve themselves; it isn't judged.
 """
 
@@ -34,6 +37,7 @@ from sqlalchemy import func, select, text
 
 from benchmarks.document import document
 from benchmarks.postgresql import postgresql
+from benchmarks.sprite_bytes import PICTURES, bytes_ratios
 from crowd_imi.keys import study_key
 from crowd_imi.pages.app import create_app
 from crowd_imi.pages.server import Site, listen, serve_sites
@@ -54,6 +58,9 @@ GOALS: dict[str, dict[str, float]] = {
     "errors": {"at_most": 0},
     "lost": {"at_most": 0},
     "doubled": {"at_most": 0},
+    "bytes_ratio_natural": {"at_least": 6},
+    "bytes_ratio_synthetic": {"at_least": 2},
+    "least_decibels": {"at_least": 38},
 }
 SECONDS_PER_ANSWER = 6.0
 """The published visits: 45 trials in some five minutes."""
@@ -273,9 +280,9 @@ def measure(participants: int, urls: tuple[str, str] | None, changes: dict[str, 
     return {"figures": figures, "pairs": pairs, "floors": floors}
 
 
-def pages(participants: int = 1000, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+def pages(participants: int = 1000, changes: dict[str, Any] | None = None, pictures: int = PICTURES) -> dict[str, Any]:
     """Everything: PostgreSQL, which is judged, then SQLite with shorter windows, which isn't."""
-    changes = changes or {}
+    changes, sizes = changes or {}, bytes_ratios(pictures)
     with postgresql() as url:
         create = open_engine(url)
         with create.begin() as connection:
@@ -284,15 +291,18 @@ def pages(participants: int = 1000, changes: dict[str, Any] | None = None) -> di
         judged = measure(participants, (url, f"{url}&options=-csearch_path%3Dpeople"), changes)
     other = measure(participants, None, {"windows": 3, "window_s": 8.0, "floor_s": 3.0, **changes})
     more = {"windows": judged["pairs"], "floors": judged["floors"], "sqlite": other["figures"]}
-    return document(judged["figures"], GOALS, PACKAGES, workers=WORKERS, seconds_per_answer=SECONDS_PER_ANSWER, **more)
+    return document(
+        {**judged["figures"], **sizes}, GOALS, PACKAGES, workers=WORKERS, seconds_per_answer=SECONDS_PER_ANSWER, **more
+    )
 
 
 def table(told: dict[str, Any]) -> str:
     """For a person: PostgreSQL beside SQLite."""
-    lines = [f"{'':20}{'PostgreSQL':>12}{'SQLite':>12}{'goal':>10}"]
+    lines = [f"{'':22}{'PostgreSQL':>12}{'SQLite':>12}{'goal':>10}"]
     for name, value in told["figures"].items():
         goal = "".join(f"{'≥' if kind == 'at_least' else '≤'} {limit:g}" for kind, limit in told["goals"].get(name, {}).items())
-        lines.append(f"{name:20}{value:12.2f}{told['sqlite'][name]:12.2f}{goal:>10}")
+        other = f"{told['sqlite'][name]:12.2f}" if name in told["sqlite"] else " " * 12
+        lines.append(f"{name:22}{value:12.2f}{other}{goal:>10}")
     return "\n".join(lines)
 
 
@@ -309,7 +319,7 @@ def main() -> int:
     if options.serve:
         serve(Path(options.serve[0]), *options.serve[1:])
     short = {"windows": 1, "window_s": 3.0, "warm_up_s": 1.0, "floor_s": 1.5, "floor_step": 2.0} if options.short else {}
-    told = pages(options.participants, short)
+    told = pages(options.participants, short, PICTURES // 2 if options.short else PICTURES)
     sys.stdout.write((json.dumps(told, indent=2) if options.json else table(told)) + "\n")
     return 0 if told["met"] else 1
 

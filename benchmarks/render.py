@@ -28,11 +28,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from torch import Tensor
 
 from benchmarks.document import document
 from crowd_imi.factory.looker import Looker
+from crowd_imi.factory.network import load_network
 from crowd_imi.factory.units import candidates
 from crowd_imi.factory.visualize import Target, Visualisations, Visualiser, visualise
 from crowd_imi.factory.visualize.ascent import Ascent
@@ -50,7 +51,7 @@ from crowd_imi.rehearsal.demo.network import PHASES
 from crowd_imi.rehearsal.demo.photographs import write_images
 from crowd_imi.rehearsal.demo.run import begin_study, full_scale, trained
 from crowd_imi.study import ModelSection, Study, VisualisationSection
-from crowd_imi.vision.layers import UnitLayer, describe_layers, unit_layers
+from crowd_imi.vision.layers import UnitLayer, describe_layers
 from crowd_imi.vision.models import LoadedModel, load_model
 from crowd_imi.vision.preprocess import read_image
 
@@ -69,6 +70,9 @@ PACKAGES = ("crowd-imi", "kornia", "numpy", "timm", "torch", "torch-lucent")
 LAYERS = {"early": "layer1.0", "late": "layer4.2"}
 UNITS = 8
 PRECISIONS = {"": "bfloat16", "_fp32": "float32"}
+SIZE = 32
+"""Of images of the demo's network, half of what it was trained on: both sides of a comparison cost a fourth."""
+STEPS = 100
 SCALED_PATIENCE = Patience(after=125, window=100)
 SCALED_STEPS = 1000
 ADAPTIVE_STEPS = 250
@@ -85,6 +89,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--units", type=int, default=12, help="of the demo's network")
+    parser.add_argument("--demo", type=Path, metavar="FOLDER", help="where the demo's network is, or is kept; else it is trained")
     options = parser.parse_args()
     figures: dict[str, float] = {}
     more: dict[str, object] = {"rounds": options.rounds, "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()}
@@ -94,7 +99,7 @@ def main() -> int:
         figures["diversity_ratio"] = diversity(options.rounds)
     if {"activation", "procedure"} & set(options.parts):
         with tempfile.TemporaryDirectory() as folder:
-            demo = Demo(Path(folder), options.units)
+            demo = Demo.trained(options.demo or Path(folder), options.units)
             if "activation" in options.parts:
                 figures |= activation(demo)
             if "procedure" in options.parts:
@@ -243,32 +248,38 @@ def diversity(rounds: int) -> float:
     return statistics.median(pair[0] for pair in pairs) / statistics.median(pair[1] for pair in pairs)
 
 
+@dataclass(frozen=True, slots=True)
 class Demo:
     """The demo's trained network, and some of its units with their activations on the demo's photographs."""
 
-    def __init__(self, folder: Path, count: int) -> None:
-        self.study: Study = begin_study(folder, 1, full_scale().toml)
-        trained(write_images(self.study.images, 1), self.study, 1, phases=PHASES)
-        section = self.study.file.models["trained"]
-        self.model = load_model(section, folder, 1)
-        layers = describe_layers(self.model.module, unit_layers(self.model.module, section.layers), self.model.input_size)
-        order = candidates("trained", section, layers, 1)
-        units = [next(order) for _ in range(count)]
-        columns = self._columns(Looker(self.model, layers, units))
-        by_name = {layer.name: layer for layer in layers}
-        self.targets: list[Target] = []
-        self.means: list[float] = []
-        """Over the photographs, one per target."""
-        for place, unit in enumerate(units):
-            column = columns[:, place]
-            for side, best in (("min", column.min()), ("max", column.max())):
-                self.targets.append(Target(by_name[unit.layer], unit.channel, side, float(np.ptp(column)), float(best)))
-                self.means.append(float(column.mean()))
+    model: LoadedModel
+    targets: Sequence[Target]
+    """Both sides of each unit."""
+    means: Sequence[float]
+    """Over the photographs, one per target."""
 
-    def _columns(self, looker: Looker) -> NDArray[np.float32]:
-        paths = sorted(self.study.images.rglob("*.png"))
-        pixels = np.stack([read_image(path, 64) for path in paths])
-        return np.concatenate([looker.look(pixels[begin : begin + 64])[1] for begin in range(0, len(pixels), 64)])
+    @classmethod
+    def trained(cls, folder: Path, count: int, widest: int | None = None) -> Self:
+        """Train the network, unless it is there.
+
+        Args:
+            folder: of the demo's study.
+            count: of units.
+            widest: none is taken from a layer of more channels: lucent's diversity is slow there.
+        """
+        study = begin_study(folder, 1, full_scale().toml)
+        trained(write_images(study.images, 1), study, 1, phases=PHASES)
+        network = load_network(study, "trained")
+        narrow = [layer for layer in network.layers if widest is None or layer.channels <= widest]
+        order = candidates("trained", study.file.models["trained"], narrow, 1)
+        units = [next(order) for _ in range(count)]
+        columns = _columns(study, Looker(network.model, network.layers, units))
+        targets, means = [], []
+        for unit, column in zip(units, columns.T, strict=True):
+            for side, best in (("min", column.min()), ("max", column.max())):
+                targets.append(Target(network.by_name[unit.layer], unit.channel, side, float(np.ptp(column)), float(best)))
+                means.append(float(column.mean()))
+        return cls(network.model, targets, means)
 
     def made(self, settings: VisualisationSection, **changed: object) -> list[Visualisations]:
         """Visualisations of all targets, those of a layer together."""
@@ -281,9 +292,15 @@ class Demo:
         return [found[place] for place in range(len(self.targets))]
 
 
+def _columns(study: Study, looker: Looker) -> NDArray[np.float32]:
+    paths = sorted(study.images.rglob("*.png"))
+    pixels = np.stack([read_image(path, 64) for path in paths])
+    return np.concatenate([looker.look(pixels[begin : begin + 64])[1] for begin in range(0, len(pixels), 64)])
+
+
 def activation(demo: Demo) -> dict[str, float]:
-    """How far ours get of what lucent reaches in 100 steps."""
-    settings = VisualisationSection(size=64, steps=100, diversity=0.0)
+    """How far ours get of what lucent reaches in as many steps."""
+    settings = VisualisationSection(size=SIZE, steps=STEPS, diversity=0.0)
     lucents = demo.made(settings, engine="lucent")
     figures = {}
     for name, precision in (("activation_ratio", "float32"), ("activation_ratio_bf16", "bfloat16")):
@@ -298,7 +315,7 @@ def activation(demo: Demo) -> dict[str, float]:
 
 def procedure(demo: Demo) -> tuple[dict[str, float], list[dict[str, object]]]:
     """The published search and the adaptive one, both scaled down alike."""
-    settings = VisualisationSection(size=64, steps=SCALED_STEPS)
+    settings = VisualisationSection(size=SIZE, steps=SCALED_STEPS)
     shorter = replace(Visualiser(demo.model, settings), settings=settings.model_copy(update={"steps": ADAPTIVE_STEPS}))
     sides = []
     for name in dict.fromkeys(target.layer.name for target in demo.targets):

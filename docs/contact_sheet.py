@@ -2,8 +2,10 @@
 
     python -m docs.contact_sheet DEMO
 
-DEMO is a folder in which `crowd-imi demo` has run. Each row is one side of one unit; the four images on the left are plain
-lucent's, those on the right ours, with the same settings, the strongest first.
+DEMO is a folder in which `crowd-imi demo` has run, or an empty one, where its network is then trained. It takes some minutes on
+2 cores: lucent's diversity compares Gram matrices of channels × channels pair by pair, so units of wide layers are left out. Each
+row is one side of one unit; the four images on the left are plain lucent's, those on the right ours, with the same settings, the
+strongest first.
 """
 
 import sys
@@ -18,14 +20,16 @@ from crowd_imi.study import VisualisationSection
 
 UNITS = 4
 SHOWN = 4
+WIDEST = 256
+"""Channels of a layer: with 512 a step of lucent takes seconds."""
 TILE, GAP, LABEL = 96, 4, 18
-SETTINGS = VisualisationSection(size=64, steps=96, diversity=0.1)
+SETTINGS = VisualisationSection(size=64, steps=64, diversity=0.1)
 PATH = Path(__file__).parent / "images" / "visualisations.jpg"
 
 
 def main() -> None:
     """Visualise and draw."""
-    demo = Demo(Path(sys.argv[1]), UNITS)
+    demo = Demo.trained(Path(sys.argv[1]), UNITS, WIDEST)
     lucents, ours = (demo.made(SETTINGS, engine=engine) for engine in ("lucent", "batched"))
     width = 2 * SHOWN * (TILE + GAP) + 3 * GAP
     row = TILE + GAP + LABEL

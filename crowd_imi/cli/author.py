@@ -23,6 +23,7 @@ GITIGNORE = """\
 *.db-shm
 *.db-wal
 /pack/
+/recordings/
 /embeddings/
 /plan.json
 /sprites/

@@ -1,5 +1,6 @@
 """``render``, ``gallery`` and ``pack verify``: from models and images to a pack that was looked through."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,17 @@ def _folder(written: str) -> Path:
     return Path(written)
 
 
+def _devices(written: str) -> str:
+    devices = written.split(",")
+    if not all(re.fullmatch(r"cpu|cuda:\d+", device) for device in devices):
+        raise typer.BadParameter(f"{written!r}: write cpu or cuda:N, or several of them with commas between, as cuda:0,cuda:1")
+    if len({device.partition(":")[0] for device in devices}) > 1:
+        raise typer.BadParameter(f"{written!r}: take one kind; on another the last bits of what is computed differ")
+    if len(set(devices)) < len(devices) and "cpu" not in devices:
+        raise typer.BadParameter(f"{written!r}: name every GPU once")
+    return written
+
+
 CropCache = Annotated[
     Path | None,
     typer.Option(
@@ -34,6 +46,19 @@ CropCache = Annotated[
 ]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Threads that decode images; as many as there are cores, by default.")
+]
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        parser=_devices,
+        help="Where to compute: cpu, cuda:1, or several of one kind, each with a process of its own: cuda:0,cuda:1. By default "
+        "the first GPU, if there is one.",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Let a Ray cluster do the work: HOST:PORT of its head, or auto for this machine's."),
 ]
 Veto = Annotated[
     list[str] | None, typer.Option(metavar="IMAGE", help="Never show this image: its SHA-256 or the beginning of it. Repeatable.")
@@ -91,14 +116,23 @@ def register(app: typer.Typer) -> None:
     app.add_typer(pack, name="pack")
 
 
-def render(study: StudyFolder, crop_cache: CropCache = None, workers: Workers = None, as_json: Json = False) -> None:
+def render(  # noqa: PLR0913, PLR0917 (a parameter per option)
+    study: StudyFolder,
+    devices: Devices = None,
+    cluster: Cluster = None,
+    crop_cache: CropCache = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
     """Sample units, record activations, choose exemplars, visualise features, write the pack; a killed run goes on."""
+    if devices and cluster:
+        raise typer.BadParameter("--devices and --cluster can't be used together: the cluster's machines say what they have")
     from crowd_imi.factory.render import Options
     from crowd_imi.factory.render import render as make
 
     output = Output(as_json)
     loaded = load_study(study)
-    manifest = make(loaded, output.track, Options(crop_cache, workers))
+    manifest = make(loaded, output.track, Options(crop_cache, workers, tuple(devices.split(",")) if devices else (), cluster))
     for name in manifest.unreadable:
         output.say(f"left out, as it can't be read: {loaded.images / name}")
     for replaced in manifest.replacements:

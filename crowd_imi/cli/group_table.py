@@ -47,14 +47,25 @@ def table_of_file(groups: Iterable[TableGroup]) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("units", "responses", "participants", "mean"):
         table.add_column(column, justify="right", overflow="fold")
-    groups = list(groups)
-    fitted = any(group.crossed is not None for group in groups)
-    if fitted:
-        table.add_column("crossed model", justify="right", overflow="fold")
     for group in groups:
-        cells = [_estimated(group.mean, group.low, group.high)]
-        if fitted:
-            cells.append(_estimated(group.crossed, group.crossed_low, group.crossed_high))
         counts = (group.units, group.responses, group.participants)
-        table.add_row(group.model, group.mode, (group.difficulty or "").replace("_", " "), *map(str, counts), *cells)
+        mean = _estimated(group.mean, group.low, group.high)
+        table.add_row(group.model, group.mode, (group.difficulty or "").replace("_", " "), *map(str, counts), mean)
     return table
+
+
+def crossed_table(groups: Iterable[Group | TableGroup]) -> Table | None:
+    """What the crossed model says of each group; None where it wasn't fitted."""
+    title = "Crossed model: probability of a right answer [95 %], and spreads in logits"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("model", "references", "difficulty"):
+        table.add_column(column, overflow="fold")
+    for column in ("probability", "units", "participants", "panels"):
+        table.add_column(column, justify="right", overflow="fold")
+    for group in groups:
+        if group.crossed is not None:
+            mode = group.condition if isinstance(group, Group) else group.mode
+            spreads = (f"{spread:.2f}" for spread in (group.unit_sd, group.participant_sd, group.panel_sd))
+            probability = _estimated(group.crossed, group.crossed_low, group.crossed_high)
+            table.add_row(model_name(group.model), mode, (group.difficulty or "").replace("_", " "), probability, *spreads)
+    return table if table.row_count else None

@@ -10,6 +10,8 @@ from crowd_imi.cli.run_folder import Rehearsal
 from crowd_imi.records import Record
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from crowd_imi.scoring import Scores
     from crowd_imi.store import Store
     from crowd_imi.study import Study
@@ -129,12 +131,13 @@ def register(app: typer.Typer) -> None:
 
 
 def _score_file(output: Output, path: Path, crossed: bool) -> None:
-    from crowd_imi.cli.group_table import table_of_file
+    from crowd_imi.cli.group_table import crossed_table, table_of_file
     from crowd_imi.scoring.imi_scores import score_file
 
     scores = score_file(path, crossed=crossed, track=output.track)
     output.say(table_of_file(scores.groups))
     output.say("")
+    _show_crossed(output, crossed_table(scores.groups))
     for remark in scores.remarks:
         output.say(remark)
     output.result(scores)
@@ -160,13 +163,20 @@ def _scored(study_folder: Path, rehearsal: str | None, crossed: Output | None) -
     return study, store, folder / "report", scores
 
 
+def _show_crossed(output: Output, fitted: "Table | None") -> None:
+    if fitted is not None:
+        output.say(fitted)
+        output.say("")
+
+
 def _show(output: Output, scores: "Scores") -> None:
-    from crowd_imi.cli.group_table import group_table
+    from crowd_imi.cli.group_table import crossed_table, group_table
     from crowd_imi.scoring.notes import notes
     from crowd_imi.scoring.wording import count
 
     output.say(group_table(scores.groups))
     output.say("")
+    _show_crossed(output, crossed_table(scores.groups))
     if scores.unanswered:
         rest = " …" if len(scores.unanswered) > _NAMED else ""
         output.say(f"without a valid response: {len(scores.unanswered)} units: {', '.join(scores.unanswered[:_NAMED])}{rest}")

@@ -31,6 +31,7 @@ from crowd_imi.progress import Track, silent
 from crowd_imi.records import Unit
 from crowd_imi.store import Store
 from crowd_imi.store.engine import database_urls
+from crowd_imi.store.tasks import amendments
 from crowd_imi.study import Study
 from crowd_imi.vetoes import Vetoes, load_vetoes
 
@@ -79,9 +80,19 @@ def render(study: Study, track: Track = silent, options: Options = DEFAULTS) -> 
 def hired(study: Study, options: Options) -> AbstractContextManager[Crew | None]:
     """Who does the work; None is this process."""
     if options.cluster is not None:
-        from crowd_imi.factory.cluster.on_ray import OnRay
-
+        try:
+            from crowd_imi.factory.cluster.on_ray import OnRay
+        except ModuleNotFoundError as error:
+            if error.name != "ray":
+                raise
+            raise FactoryError(
+                "--cluster: Ray isn't installed here; install it with `pip install 'crowd-imi[cluster]'`"
+            ) from error
         return OnRay(options.cluster, Place(study, "cpu", torch.get_num_threads(), options.workers, options.crop_cache))
+    count = torch.cuda.device_count()
+    for device in options.devices:
+        if device != "cpu" and int(device.partition(":")[2]) >= count:
+            raise FactoryError(f"--devices {','.join(options.devices)}: this machine has {count} GPUs, and so no {device}")
     if len(options.devices) < 2:
         return nullcontext()
     decoders = options.workers or max(1, (os.cpu_count() or 1) // len(options.devices))
@@ -198,10 +209,22 @@ def _hold_to_begun(study: Study, manifest: Manifest) -> None:
 
 
 def _begun(study: Study) -> str:
-    return (
+    said = (
         f"{study.pack}: this study has begun ({study.database.name} is there), and study.toml, the vetoes, the images or "
         "installed libraries have changed since; put them back, or begin a new study in another folder"
     )
+    store = Store.open(*database_urls(study.folder))
+    try:
+        with store.read() as session:
+            voided = [amendment.name for amendment in amendments(session) if amendment.panels_sha256 is not None]
+    finally:
+        store.close()
+    if voided:
+        said += (
+            f". Panels were made anew meanwhile ({', '.join(voided)}): no render brings back a pack from before what was vetoed "
+            "for it; if it is lost, restore it from a backup"
+        )
+    return said
 
 
 @dataclass

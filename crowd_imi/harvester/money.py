@@ -54,7 +54,7 @@ def pay(study: Study, store: Store, platform: Platform, compensation: Compensati
         raise HarvestError(f"{compensation.money} can't be paid: it is more than the whole cap of {study.file.pay.cap_money}")
     if compensation.name == RULE:
         raise HarvestError(
-            f"{RULE!r} is what the books call the bonus of [pay] in study.toml, which `crowd-imi harvest` pays; take another --name"
+            f"{RULE!r} is what the books call the bonus of [pay] in study.toml, which a harvest pays; take another --name"
         )
     if not _NAME.fullmatch(compensation.name):
         raise HarvestError(

@@ -127,6 +127,7 @@ def _handle_errors(app: Flask) -> None:
 
 RETRY_AFTER = {429: "1", 503: "2"}
 """Status → seconds after which to ask again."""
+ARRIVE_AGAIN_AFTER = "10"
 
 
 def _say(refused: Refused) -> Response:
@@ -137,6 +138,8 @@ def _say(refused: Refused) -> Response:
         response = as_json(Problem(error=refused.reason, code=refused.code), refused.status)
     if refused.status in RETRY_AFTER:
         response.headers["Retry-After"] = RETRY_AFTER[refused.status]
+        if request.blueprint == "arrival":
+            response.headers["Refresh"] = ARRIVE_AGAIN_AFTER  # browsers reload the page by themselves
     return response
 
 

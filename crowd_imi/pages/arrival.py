@@ -37,7 +37,17 @@ def only_real_visits() -> None:
 
 @arrival.get("/arrive")
 def arrive_from_platform() -> Response:
-    """Check what the link says with the platform, and give out a task."""
+    """Check what the link says with the platform, and give out a task; not for too many at once."""
+    arriving = pages().arriving
+    if not arriving.acquire(blocking=False):
+        raise Refused("Many people arrive at once; please reload this page in a moment.", 503, "try-again")
+    try:
+        return _arrive()
+    finally:
+        arriving.release()
+
+
+def _arrive() -> Response:
     here = pages()
     now = request_clock(here.store).now()
     if here.platform is None:

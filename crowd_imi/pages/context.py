@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from flask import Response, current_app, request
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import has_ended
 from crowd_imi.errors import Refused
-from crowd_imi.pages.pace import Pace
+from crowd_imi.pages.pace import ARRIVALS_AT_ONCE, Pace
 from crowd_imi.pages.requests import Request, storable
 from crowd_imi.pages.tokens import Tokens
 from crowd_imi.plan import Plan
@@ -52,6 +53,7 @@ class Pages:
     tasks: dict[int, TaskTrials] = field(default_factory=dict)
     """Tasks that were asked for: they never change."""
     pace: Pace = field(default_factory=Pace)
+    arriving: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(ARRIVALS_AT_ONCE))
     plan_sha256: str = field(init=False)
 
     def __post_init__(self) -> None:

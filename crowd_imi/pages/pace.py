@@ -1,4 +1,4 @@
-"""How many requests a visit may make: far more than a page does, and far fewer than a script can."""
+"""How many requests a visit may make: far more than a page does, far fewer than a script can; and how many arrive at once."""
 
 import threading
 from collections import OrderedDict
@@ -11,6 +11,10 @@ PER_SECOND = 5.0
 """Requests a second in the long run; a page sends less than one."""
 MOST_VISITS = 10_000
 """Kept in memory; the longest unseen one is forgotten first, which gives it a full burst again."""
+
+ARRIVALS_AT_ONCE = 6
+"""In each process, of its eight threads. An arrival may wait for its platform for seconds, and who is at the trials mustn't wait
+for that. Nobody is counted by where they come from: addresses aren't looked at, and a class room or an institute has one."""
 
 
 class Pace:

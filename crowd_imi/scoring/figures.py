@@ -164,7 +164,7 @@ def _pair_panel(axis: Axes, model: str, pairs: pd.DataFrame, colour: str) -> Non
 def machine_against_people(machine: Machine, colours: Colours) -> tuple[Figure, str]:
     """A panel per model, condition and difficulty: across the machine's unit scores, up people's, with Wilson's intervals."""
     groups = [one for one in machine.agreements if one.of != "models"]
-    side, gap = (WIDTH - 0.7 - 0.35 * (_COLUMNS - 1)) / _COLUMNS, 1.0
+    side, gap = (WIDTH - 0.7 - 0.35 * (_COLUMNS - 1)) / _COLUMNS, 1.12
     rows = -(-len(groups) // _COLUMNS)
     figure = Figure(figsize=(WIDTH, 0.05 + rows * (side + gap)))
     for place, group in enumerate(groups):
@@ -174,12 +174,12 @@ def machine_against_people(machine: Machine, colours: Colours) -> tuple[Figure, 
         units = machine.units
         here = (units["model"] == group.of) & (units["condition"] == group.condition) & (units["difficulty"] == group.difficulty)
         _machine_panel(axis, units[here], colours[group.of])
-        axis.set_title(group.of, color=for_text(colours[group.of]), weight="bold", pad=28)
+        axis.set_title(group.of, color=for_text(colours[group.of]), weight="bold", pad=31)
         where = setting(group.condition, group.difficulty)
-        axis.text(0, 1.115, where, transform=axis.transAxes, fontsize=8.5, color=SOFT)
+        axis.annotate(where, (0, 1), (0, 18), "axes fraction", "offset points", fontsize=8.5, color=SOFT)
         rho = "too few to correlate" if group.rho is None else f"rho {signed(group.rho)} {signed_interval(group.low, group.high)}"
         ceiling = f", ceiling {share(group.ceiling)}" if group.ceiling else ""
-        axis.text(0, 1.035, rho + ceiling, transform=axis.transAxes, fontsize=8.5, color=SOFT)
+        axis.annotate(rho + ceiling, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=8.5, color=SOFT)
         axis.set_xlabel("machine MIS" if machine.fitted else "share of panels with Δ > 0")
         if column:
             axis.tick_params(labelleft=False)

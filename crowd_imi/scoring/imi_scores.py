@@ -405,7 +405,7 @@ def _ends(found: Marginal) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _remarks(table: pd.DataFrame, main: pd.DataFrame, units: pd.DataFrame, groups: Sequence[TableGroup]) -> Iterator[str]:
     demo, catch = int(table["is_demo"].sum()), int((table["catch_trial"] & ~table["is_demo"]).sum())
     if catch or demo:
-        yield f"set aside: {catch} rows of catch trials, {demo} of practice"
+        yield f"set aside: {_count(catch, 'row')} of catch trials, {demo} of practice"
     failed = main["passed_checks"].eq(False).fillna(False)
     if failed.any():
         yield f"{int(failed.sum())} of {len(main)} main trials are of submissions that failed a check; they count like the others"
@@ -427,7 +427,8 @@ def _remarks(table: pd.DataFrame, main: pd.DataFrame, units: pd.DataFrame, group
         where = f"{group.model} {group.mode}" + (f" {group.difficulty}" if group.difficulty else "")
         if group.mean is not None and group.mean in (0.0, 1.0):
             how = "right" if group.mean == 1 else "wrong"
-            yield f"{where}: all {group.responses} answers are {how}, so the bootstrap sees no spread; that isn't certainty"
+            answers = f"{_count(group.responses, 'answer')}, all {how}"
+            yield f"{where}: {answers}, so that the bootstrap sees no spread; its interval without width isn't certainty"
         if group.units == 1:
             yield f"{where}: a single unit, hence no interval over units"
         if group.fewest != group.most:

@@ -100,9 +100,9 @@ def posting_of(session: Session, platform: str, platform_id: str) -> Posting | N
 
 def load_task(session: Session, task_id: int) -> TaskTrials:
     """A task's arm and its trials in order."""
-    arm = session.get_one(Task, task_id).arm
-    trials = session.scalars(select(Trial).where(Trial.task_id == task_id).order_by(Trial.position))
-    return TaskTrials(arm, tuple(ShownTrial(trial.sprite, Tiles.model_validate(trial.tiles)) for trial in trials))
+    arm = session.scalars(select(Task.arm).where(Task.id == task_id)).one()
+    trials = session.execute(select(Trial.sprite, Trial.tiles).where(Trial.task_id == task_id).order_by(Trial.position))
+    return TaskTrials(arm, tuple(ShownTrial(sprite, Tiles.model_validate(tiles)) for sprite, tiles in trials))
 
 
 def answers_of(session: Session, visit_id: str) -> Sequence[Answer]:

@@ -69,3 +69,6 @@ def test_void_as_a_user_types_it_makes_the_unit_anew_and_names_the_others_that_s
     assert vetoed_but_shown(study, Pack(study.pack), ["void-1"]) is None
     assert command("plan", study.folder).exit_code == 0
     assert command("status", study.folder).exit_code == 0
+    (study.pack / "manifest.json").unlink()
+    lost = command("render", study.folder)
+    assert lost.exit_code == 1 and "made anew meanwhile (void-1)" in lost.output and "from a backup" in lost.output

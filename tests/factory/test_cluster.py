@@ -1,20 +1,22 @@
 """Work that is shared: the same pack, bit for bit, as of one process, also when workers are lost in the middle."""
 
-import os
+import multiprocessing
+import pickle
 import shutil
-import signal
 import tempfile
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from crowd_imi.cli.app import app
 from crowd_imi.errors import FactoryError
-from crowd_imi.factory import shards
-from crowd_imi.factory.cluster.bench import Place
-from crowd_imi.factory.cluster.processes import Processes
-from crowd_imi.factory.render import Options, hired, render
+from crowd_imi.factory.cluster.crew import Crew, Done, Failed, Lost
+from crowd_imi.factory.render import Options, render
+from crowd_imi.factory.visualize import Diverged
 from crowd_imi.pack import Pack
 from crowd_imi.study import Study
 from tests.factory.conftest import STUDY_TOML
@@ -62,14 +64,113 @@ class Watched:
                 self.then()
 
 
-def test_two_processes_give_the_bits_of_one_and_tell_how_far_they_are(one, tmp_path):
+def kill_one():
+    multiprocessing.active_children()[0].kill()
+
+
+def test_two_processes_give_the_bits_of_one_also_when_one_is_killed_in_the_middle(one, tmp_path, caplog):
     study = like(one, tmp_path)
-    watched = Watched("", 0, None)
+    watched = Watched("recording net", 40, kill_one)
     render(study, watched, Options(devices=("cpu", "cpu")))
     assert same(study, one)
     assert watched.totals["recording net"] == watched.seen["recording net"] == 132
     assert watched.totals["visualising"] == watched.seen["visualising"] == 2
-    assert not list(study.recordings.glob("*/*/shards"))
+    assert not list(study.recordings.glob("*/*/shards")) and not multiprocessing.active_children()
+    assert [record.message for record in caplog.records if " on cpu ended (exit status -9)" in record.message]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A piece of work for a crew that only pretends."""
+
+    number: int
+
+    @property
+    def name(self) -> str:
+        return f"number {self.number}"
+
+    def work(self, bench, attempt):
+        return self.number
+
+
+class Pretended(Crew):
+    """Two workers that answer at once; a script says who is lost, or fails, over which piece at which attempt."""
+
+    kind = "cpu"
+
+    def __init__(self, script):
+        super().__init__()
+        self.script, self.given = script, []
+        self.answers = deque()
+
+    def close(self):
+        pass
+
+    def _begin(self):
+        self.answers.extend((worker, Done(None)) for worker in range(2))
+        return 2
+
+    def _give(self, worker, piece, attempt):
+        self.given.append((piece.number, attempt))
+        self.answers.append((worker, self.script.get((piece.number, attempt), Done(piece.number))))
+
+    def _next(self):
+        return self.answers.popleft()
+
+    def _called(self, worker):
+        return f"worker {worker}"
+
+
+def test_a_lost_workers_piece_is_done_by_another_as_a_later_attempt(caplog):
+    crew = Pretended({(1, 0): Lost("is lost")})
+    assert sorted(crew.do([Number(number) for number in range(4)])) == [(number, number) for number in range(4)]
+    assert crew.given.count((1, 0)) == crew.given.count((1, 1)) == 1 and len(crew.given) == 5
+    (said,) = [record.message for record in caplog.records]
+    assert said.endswith(" is lost; number 1 is done by another")
+    # The next pieces go to who is left.
+    assert list(crew.do([Number(7)])) == [(0, 7)]
+
+
+def test_without_workers_a_run_ends_and_says_how_to_go_on():
+    crew = Pretended({(0, 0): Lost("is lost"), (0, 1): Lost("is lost"), (1, 0): Lost("is lost")})
+    with pytest.raises(FactoryError, match="is lost, and it was the last; run the same command again to go on"):
+        list(crew.do([Number(0), Number(1)]))
+
+
+def test_what_a_piece_raises_is_raised_here():
+    crew = Pretended({(0, 0): Failed(FactoryError("the disk is full"))})
+    with pytest.raises(FactoryError, match="the disk is full"):
+        list(crew.do([Number(0)]))
+
+
+def test_a_visualisation_without_numbers_comes_back_from_a_worker_as_it_was_raised():
+    error = pickle.loads(pickle.dumps(Diverged("a/1, max: its visualisation gives NaN", "a", 1)))
+    assert (str(error), error.layer, error.channel) == ("a/1, max: its visualisation gives NaN", "a", 1)
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(one):
+    for address, said in (("127.0.0.1:9", "Connection refused"), ("somewhere", "this is no HOST:PORT")):
+        with pytest.raises(FactoryError, match=f"--cluster {address}: no Ray cluster can be joined there .*{said}"):
+            render(one, options=Options(cluster=address))
+
+
+def test_a_gpu_that_is_not_there_is_named(one):
+    with pytest.raises(FactoryError, match=r"--devices cuda:90,cuda:91: this machine has .* GPUs, and so no cuda:90"):
+        render(one, options=Options(devices=("cuda:90", "cuda:91")))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--devices", "gpu"), "write cpu or cuda:N"),
+        (("--devices", "cpu,cuda:0"), "take one kind"),
+        (("--devices", "cuda:0,cuda:0"), "name every GPU once"),
+        (("--devices", "cpu,cpu", "--cluster", "auto"), "used together"),
+    ],
+)
+def test_devices_that_make_no_sense_are_a_mistake_of_the_caller(one, options, said):
+    done = CliRunner().invoke(app, ["render", str(one.folder), *options])
+    assert done.exit_code == 2 and said in done.output
 
 
 @pytest.fixture(scope="module")

