@@ -217,6 +217,10 @@ class Fortnight:
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._number = 0
         self._people = 0
+        self._hits: dict[str, str] = {}
+        """Assignment → its HIT, on Mechanical Turk."""
+        self._handed_in: set[str] = set()
+        """HITs that somebody has handed in for: the others aren't asked for assignments."""
         self._seconds: dict[Kind, float] = {"round": 0.3, "look": 0.1}
         """How long an order takes, by the last ones that weren't killed."""
 
@@ -260,6 +264,7 @@ class Fortnight:
             return
         query = dict(parse_qsl(urlsplit(taken["arrival_url"]).query))
         who = query.get("workerId", name)
+        self._hits[taken["submission"]] = query.get("hitId", "")
         arrival = Arrival(self.standin.name, who, taken["submission"], self.posting.id, self.clock.now())
         try:
             visit = arrive(self.store, self.study, arrival)
@@ -336,6 +341,8 @@ class Fortnight:
         finish = self.platform.finish(submission, code)
         if finish is not None and not self.standin.finish(name, finish.url, finish.form):
             self.tally.endings["finished here, too late there"] += 1
+        else:
+            self._handed_in.add(self._hits[submission])
 
     # Time.
 
@@ -414,7 +421,7 @@ class Fortnight:
         if self.standin.name == "prolific":
             return 2 + -(-known // 100)
         hits = -(-self.size.tasks // 9)
-        return 1 + 2 * -(-hits // 100) + min(hits, len(self.tally.responses))
+        return 1 + 2 * -(-hits // 100) + len(self._handed_in)
 
 
 def write_study(folder: Path, size: Size, cap_share: float, platform: Standin) -> Study:

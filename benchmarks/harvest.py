@@ -1,9 +1,12 @@
 """A simulated fortnight of harvesting through everything that goes wrong: ``python -m benchmarks.harvest``.
 
-On each stand-in a study of 23 arms is posted with ``max_attempts = 10``. Of those who come 25 % of the finished fail a criterion,
-10 % give the place back, 5 % leave without a word, 1 % finish after the time, and one arrival in twenty is somebody who was here
-before. 7 % of the requests to the platform are throttled, fail, or are cut off before or after they were carried out. Every round
-is a new process; a third of them are killed with SIGKILL on the way, and sometimes two are started at once.
+On each stand-in a study of 23 arms is posted with ``max_attempts = 10``. Of those who come 25 % of the finished fail a
+criterion, 10 % give the place back, 5 % leave without a word, 2 % finish after the time, and one arrival in twenty is somebody
+who was here before. 7 % of the requests to the platform are throttled, fail, or are cut off before or after they were carried
+out. The platform tells what happens (Prolific by webhooks to the pages' endpoint, Mechanical Turk by an SQS queue): of its
+events 10 % are lost, 10 % come twice, and 20 % late and out of order. The harvester reads everything each simulated hour and
+looks at events halfway between; a third of its rounds end with SIGKILL, after which a new process begins anew, and sometimes two
+are started at once.
 
 Figures, over both platforms
     short_tasks     tasks without a valid response at the end
@@ -11,13 +14,15 @@ Figures, over both platforms
     paid_twice      rewards in the platform's books beyond the first of a submission
     over_cap        cents that the platform's books say were spent beyond the cap
     calls_ratio     requests that the platform counted over (rewards + more places + places asked back + what reading the
-                    posting's state, its places and all pages of submissions takes × rounds), where it is worse
+                    posting's state, its places and all pages of submissions takes × rounds), where it is worse; reading
+                    what events told of isn't among what it is divided by
     killed          harvesters that SIGKILL ended
     surplus         submissions that came when their task had its valid response: paid, and listed
     rounds, came    rounds of harvesting, and people who were let in
 
-``--tasks 63`` is the paper's scale (23 arms × 63 tasks = 1,449), as `make soak` runs it. Beside the figures stands what the
-published loop's known faults lose on the same responses (``benchmarks.published_harvest``).
+Without ``--tasks`` each arm has 6 tasks (138 on each stand-in), so that it ends within ten minutes; ``--tasks 63`` is the
+paper's scale (23 arms × 63 tasks = 1,449), as `make soak` runs it. Both stand-ins are worked on at once. Beside the figures
+stands what the published loop's known faults lose on the same responses (``benchmarks.published_harvest``).
 """
 
 import argparse

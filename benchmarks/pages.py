@@ -318,6 +318,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.serve:
         serve(Path(options.serve[0]), *options.serve[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended too
     short = {"windows": 1, "window_s": 3.0, "warm_up_s": 1.0, "floor_s": 1.5, "floor_step": 2.0} if options.short else {}
     told = pages(options.participants, short, PICTURES // 2 if options.short else PICTURES)
     sys.stdout.write((json.dumps(told, indent=2) if options.json else table(told)) + "\n")

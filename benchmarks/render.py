@@ -18,7 +18,8 @@ Figures
                                         published one does of the unit's range, and images at most as alike (within 0.01)
 
 ``--device cuda`` prints image-steps/s of ours on the GPU beside lucent's and the hours that a published model's 84 units take.
-``--parts speed activation diversity procedure`` runs some of it, ``--rounds`` and ``--units`` less of it.
+``--parts speed activation diversity procedure`` runs some of it, ``--rounds`` and ``--units`` less of it. ``--demo FOLDER`` takes
+the network that ``crowd-imi demo FOLDER`` has trained. Images of the demo's network have 32 pixels on a side.
 """
 
 import argparse

@@ -70,7 +70,7 @@ _AT_TRIAL = (
     .where(_visit.id == bindparam("of_visit"))
     .with_for_update(of=Visit.__table__)
 )
-_ADD_ANSWER = insert(Answer.__table__)
+_ADD_ANSWER = insert(Answer)
 
 
 def visit_at_trial(session: Session, visit_id: str, position: int) -> AtTrial | None:
@@ -79,7 +79,7 @@ def visit_at_trial(session: Session, visit_id: str, position: int) -> AtTrial | 
     One narrow read: as objects, the visit and its answers take most of the time that storing an answer takes.
     """
     found = session.connection().execute(_AT_TRIAL, {"of_visit": visit_id, "at_position": position}).one_or_none()
-    return None if found is None else AtTrial(*found)
+    return None if found is None else AtTrial(*tuple(found))
 
 
 def add_answer(session: Session, answer: Mapping[str, object]) -> None:

@@ -100,7 +100,7 @@ class Pretended(Crew):
 
     def __init__(self, script):
         super().__init__()
-        self.script, self.given = script, []
+        self.script, self.given, self.workers = script, [], []
         self.answers = deque()
 
     def close(self):
@@ -112,6 +112,7 @@ class Pretended(Crew):
 
     def _give(self, worker, piece, attempt):
         self.given.append((piece.number, attempt))
+        self.workers.append(worker)
         self.answers.append((worker, self.script.get((piece.number, attempt), Done(piece.number))))
 
     def _next(self):
@@ -129,6 +130,17 @@ def test_a_lost_workers_piece_is_done_by_another_as_a_later_attempt(caplog):
     assert said.endswith(" is lost; number 1 is done by another")
     # The next pieces go to who is left.
     assert list(crew.do([Number(7)])) == [(0, 7)]
+
+
+def test_a_worker_that_is_lost_while_it_waits_is_given_nothing_more():
+    crew = Pretended({})
+    assert list(crew.do([Number(0)])) == [(0, 0)]
+    lost = crew.workers[0]
+    crew._idle.sort(key=lambda worker: worker == lost)  # the other one is given the next piece
+    crew.answers.append((lost, Lost("is lost")))
+    assert list(crew.do([Number(1)])) == [(0, 1)]
+    assert len(list(crew.do([Number(2), Number(3)]))) == 2
+    assert lost not in crew.workers[1:]
 
 
 def test_without_workers_a_run_ends_and_says_how_to_go_on():

@@ -165,7 +165,7 @@ def test_a_model_with_a_layer_that_isnt_listed_stands_by_name_altogether(study):
 
 
 def test_nothing_judged_says_what_to_run(study):
-    with pytest.raises(ScoringError, match="nothing to score: no submission has been judged yet; run `crowd-imi harvest`"):
+    with pytest.raises(ScoringError, match="no submission has been judged yet, the pilot's aside; run `crowd-imi harvest`"):
         scored(study, answers())
 
 

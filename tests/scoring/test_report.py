@@ -320,3 +320,13 @@ def test_a_pilot_is_counted_and_left_out(study, store, tmp_path):
     said = "The pilot had 2 submissions, which no figure on this page counts but those of money."
     assert said in Page(write_report(study, store, after, tmp_path).read_text()).text
     assert not any("pilot" in remark.text for remark in remarks(before))
+
+
+def test_score_prints_what_the_crossed_model_found(finished):
+    study, store, _run = finished
+    done = CliRunner().invoke(app, ["score", str(study.folder), "--rehearsal", "first", "--crossed"])
+    group = with_crossed(score(study, store)).groups[0]
+    (line,) = [line for line in done.output.partition("Crossed model")[2].splitlines() if line.startswith("toy    natural")]
+    shown = f"{wording.share(group.crossed)} {wording.interval(group.crossed_low, group.crossed_high)}"
+    assert shown in line.replace("\N{NO-BREAK SPACE}", " ")
+    assert line.split()[-3:] == [f"{spread:.2f}" for spread in (group.unit_sd, group.participant_sd, group.panel_sd)]

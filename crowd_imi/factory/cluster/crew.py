@@ -116,6 +116,7 @@ class Crew(ABC):
 
     def _lose(self, worker: int, said: Lost, so: str) -> None:
         self._there.discard(worker)
+        self._idle = [other for other in self._idle if other != worker]
         if not self._there:
             raise FactoryError(f"{self._called(worker)} {said.why}, and it was the last; run the same command again to go on")
         log.warning("%s %s%s", self._called(worker), said.why, so)
