@@ -226,8 +226,6 @@ def recovery(
         (adjusted, (fitted,)),
     ]
     figures: dict[str, float] = {}
-    # Two processes on two cores: a linear algebra of two threads in each makes both slower.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(part, np.random.default_rng([seed, place]), *given) for place, (part, given) in enumerate(parts)]
         for done in running:
@@ -266,6 +264,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     options = parser.parse_args()
+    # Two processes on two cores: a linear algebra of two threads in each makes both slower. They are spawned, so they read it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     told = recovery()
     sys.stdout.write((json.dumps(told, indent=2) if options.json else table(told["figures"])) + "\n")
     return 0 if told["met"] else 1

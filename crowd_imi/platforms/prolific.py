@@ -109,7 +109,10 @@ class ProlificPlatform:
         pages: str | None = None,
     ) -> None:
         if not token.strip():
-            raise PlatformError(f"Prolific wants a token: make one in Prolific's settings, and set {TOKEN_VARIABLE} to it")
+            anything = "" if endpoint is None else "; a stand-in takes any"
+            raise PlatformError(
+                f"Prolific wants a token: make one in Prolific's settings, and set {TOKEN_VARIABLE} to it{anything}"
+            )
         if not (token.strip().isascii() and token.strip().isprintable()):
             raise PlatformError(f"{TOKEN_VARIABLE} holds something that can't be a token, e.g. a line break; set it anew")
         self._section = section

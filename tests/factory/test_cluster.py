@@ -25,6 +25,15 @@ from tests.tiny import write_study
 TOML = STUDY_TOML.replace("[tasks]", "[recording]\nbatch = 16\n\n[tasks]")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quiet_ray():
+    """Read by Ray when it is first imported: it tells nobody that it is used, and 127.0.0.1 stays what it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        yield
+
+
 @pytest.fixture(scope="module")
 def one(rendered, tmp_path_factory) -> Study:
     """A study whose pack one process has made, in batches of 16: 132 files are nine shards."""
@@ -187,12 +196,10 @@ def test_devices_that_make_no_sense_are_a_mistake_of_the_caller(one, options, sa
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two Ray nodes on this machine, whose addresses are its own and that tell nobody of themselves."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # else Ray takes 127.0.0.1 for this machine's outer address
-        from ray.cluster_utils import Cluster
+    """Two Ray nodes on this machine."""
+    from ray.cluster_utils import Cluster
 
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         node = {"num_cpus": torch.get_num_threads(), "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
         head = {**node, "include_dashboard": False, "temp_dir": folder}  # short: sockets lie below it
         cluster = Cluster(initialize_head=True, head_node_args=head)

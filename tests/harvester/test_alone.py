@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from threading import Event
 
@@ -70,24 +69,25 @@ def test_who_harvests_while_somebody_publishes_is_told_and_stops(study: Study, s
 
 def test_of_many_that_begin_at_once_one_goes_on(study: Study, store: Store):
     """Nobody held the lease before, so all write its first row; the losers hear of the winner, not of a database error."""
-    cap, begin = study.file.pay.cap_money, threading.Barrier(6)
+    cap, begin, told = study.file.pay.cap_money, threading.Barrier(6), threading.Semaphore(0)
     outcomes: list[str] = []
 
     def start() -> None:
         begin.wait()
         try:
             with lease(store, "harvest", cap, name=HARVESTER):
-                time.sleep(0.5)
                 outcomes.append("went on")
+                assert all(told.acquire(timeout=60) for _ in range(5))
         except Busy:
             outcomes.append("told")
+            told.release()
 
     threads = [threading.Thread(target=start) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["told"] * 5 + ["went on"]
+    assert sorted(outcomes) == [*["told"] * 5, "went on"]
 
 
 def test_a_wait_longer_than_the_lease_keeps_it(study: Study, store: Store, platform: LocalPlatform, monkeypatch):
