@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from crowd_imi.cli.app import app
-from crowd_imi.factory import record as recording_module
+from crowd_imi.factory import looker
 from crowd_imi.factory.running import alone
 from crowd_imi.pack import Pack
 from crowd_imi.study import Study
@@ -63,7 +63,7 @@ def test_no_room_on_the_gpu_comes_with_what_to_do(tmp_path, monkeypatch):
     def full(pixels, model):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr(recording_module, "to_input", full)
+    monkeypatch.setattr(looker, "to_input", full)
     line = told(study_with(tmp_path))
     assert line.startswith("timm:test_resnet: the GPU's memory is too small even for one image; free it, or")
 
