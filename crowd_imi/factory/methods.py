@@ -196,12 +196,13 @@ class FeatureVisualisation:
             return
         stored = [self._stored(*each) for each in zip(group.wanted, group.targets(self._network), made, group.seeds, strict=True)]
         for unit, low, high in zip(group.units, stored[::2], stored[1::2], strict=True):
-            references, told = SidePair(min=low[0], max=high[0]), SidePair(min=low[1], max=high[1])
+            references: References = SidePair(min=low[0], max=high[0])
+            told: SidePair[Visualised] = SidePair(min=low[1], max=high[1])
             self._kept.put(self._key(unit, group), KeptVisualisations(unit=unit, references=references, made=told))
 
     def _group(self, units: tuple[Unit, ...]) -> Group:
         columns = [self._columns[unit] for unit in units]
-        natural = tuple(SidePair(min=float(column.min()), max=float(column.max())) for column in columns)
+        natural = tuple(SidePair[float](min=float(column.min()), max=float(column.max())) for column in columns)
         return Group(self._network.name, self._network.model.weights_sha256, units, natural, self._seed)
 
     def _stored(

@@ -36,12 +36,13 @@ class OnRay(Crew):
         """
         super().__init__()
         _join(address)
-        resources = ray.cluster_resources()
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        machines: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         self.kind: Literal["cpu", "cuda"] = "cuda" if gpus else "cpu"
         # A processor's worker takes as many as it computes with; a GPU's takes what it decodes with.
         self._cpus = place.decoders or max(1, cpus // gpus) if gpus else place.threads
-        self._count = gpus or sum(int(node["Resources"].get("CPU", 0)) // self._cpus for node in ray.nodes() if node["Alive"])
+        self._count = gpus or sum(int(machine["Resources"].get("CPU", 0)) // self._cpus for machine in machines)
         if not self._count:
             ray.shutdown()
             raise FactoryError(
@@ -61,8 +62,7 @@ class OnRay(Crew):
         ray.shutdown()
 
     def _begin(self) -> int:
-        wanted = {"num_cpus": self._cpus, "num_gpus": 1 if self.kind == "cuda" else 0, "max_restarts": 0}
-        kind = ray.remote(**wanted)(_Worker)
+        kind: Any = ray.remote(num_cpus=self._cpus, num_gpus=1 if self.kind == "cuda" else 0, max_restarts=0)(_Worker)
         self._workers = [kind.remote(self._place) for _ in range(self._count)]
         for number, worker in enumerate(self._workers):
             self._answers[worker.ready.remote(_versions())] = number
