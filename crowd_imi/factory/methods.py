@@ -202,7 +202,9 @@ class FeatureVisualisation:
 
     def _group(self, units: tuple[Unit, ...]) -> Group:
         columns = [self._columns[unit] for unit in units]
-        natural = tuple(SidePair[float](min=float(column.min()), max=float(column.max())) for column in columns)
+        natural: tuple[SidePair[float], ...] = tuple(
+            SidePair(min=float(column.min()), max=float(column.max())) for column in columns
+        )
         return Group(self._network.name, self._network.model.weights_sha256, units, natural, self._seed)
 
     def _stored(
