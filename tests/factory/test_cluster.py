@@ -209,6 +209,25 @@ def cluster():
             cluster.shutdown()
 
 
+@pytest.fixture
+def begun_together(monkeypatch):
+    """No worker is given a piece before all are ready: otherwise one may have done everything before the other is there."""
+    import ray
+
+    from crowd_imi.factory.cluster.on_ray import OnRay
+
+    begin = OnRay._begin
+
+    def begin_and_wait(crew):
+        count = begin(crew)
+        ready, _ = ray.wait(list(crew._answers), num_returns=count, timeout=240)
+        assert len(ready) == count == 2
+        return count
+
+    monkeypatch.setattr(OnRay, "_begin", begin_and_wait)
+
+
+@pytest.mark.usefixtures("begun_together")
 def test_two_ray_nodes_give_the_bits_of_one_process_also_when_one_is_killed_in_the_middle(one, cluster, tmp_path, caplog):
     ray, node = cluster
     study = like(one, tmp_path)
