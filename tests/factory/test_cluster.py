@@ -1,10 +1,13 @@
 """Work that is shared: the same pack, bit for bit, as of one process, also when workers are lost in the middle."""
 
 import multiprocessing
+import os
 import pickle
 import shutil
+import signal
 import tempfile
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,28 +213,43 @@ def cluster():
 
 
 @pytest.fixture
-def begun_together(monkeypatch):
-    """No worker is given a piece before all are ready: otherwise one may have done everything before the other is there."""
+def working(monkeypatch):
+    """Node → the process of its worker. None is given a piece before all are ready: one could do everything before that."""
     import ray
 
     from crowd_imi.factory.cluster.on_ray import OnRay
 
-    begin = OnRay._begin
+    begin, processes = OnRay._begin, {}
 
     def begin_and_wait(crew):
         count = begin(crew)
-        ready, _ = ray.wait(list(crew._answers), num_returns=count, timeout=240)
+        ready, _ = ray.wait(list(crew._answers), num_returns=count, timeout=100)
         assert len(ready) == count == 2
+        processes.update(ray.get([worker.__ray_call__.remote(whereabouts) for worker in crew._workers], timeout=60))
         return count
 
     monkeypatch.setattr(OnRay, "_begin", begin_and_wait)
+    return processes
 
 
-@pytest.mark.usefixtures("begun_together")
-def test_two_ray_nodes_give_the_bits_of_one_process_also_when_one_is_killed_in_the_middle(one, cluster, tmp_path, caplog):
+def whereabouts(_):
+    import ray
+
+    return ray.get_runtime_context().get_node_id(), os.getpid()
+
+
+def test_two_ray_nodes_give_the_bits_of_one_process_also_when_one_is_killed_in_the_middle(
+    one, cluster, working, tmp_path, caplog
+):
     ray, node = cluster
+
+    def end_machine():
+        ray.remove_node(node, allow_graceful=False)
+        with suppress(ProcessLookupError):  # without its node a worker goes on for seconds
+            os.kill(working[node.node_id], signal.SIGKILL)
+
     study = like(one, tmp_path)
-    watched = Watched("recording net", 40, lambda: ray.remove_node(node, allow_graceful=False))
+    watched = Watched("recording net", 40, end_machine)
     render(study, watched, Options(cluster=ray.address))
     assert same(study, one)
     assert watched.seen["recording net"] == 132 and watched.seen["visualising"] == 2
