@@ -36,7 +36,7 @@ from flask import Flask, Response, request
 from sqlalchemy import func, select, text
 
 from benchmarks.document import document
-from benchmarks.postgresql import postgresql
+from benchmarks.postgresql import PostgreSQL
 from benchmarks.sprite_bytes import PICTURES, bytes_ratios
 from crowd_imi.keys import study_key
 from crowd_imi.pages.app import create_app
@@ -283,12 +283,8 @@ def measure(participants: int, urls: tuple[str, str] | None, changes: dict[str, 
 def pages(participants: int = 1000, changes: dict[str, Any] | None = None, pictures: int = PICTURES) -> dict[str, Any]:
     """Everything: PostgreSQL, which is judged, then SQLite with shorter windows, which isn't."""
     changes, sizes = changes or {}, bytes_ratios(pictures)
-    with postgresql() as url:
-        create = open_engine(url)
-        with create.begin() as connection:
-            connection.execute(text("CREATE SCHEMA people"))
-        create.dispose()
-        judged = measure(participants, (url, f"{url}&options=-csearch_path%3Dpeople"), changes)
+    with PostgreSQL(durable=True) as server:
+        judged = measure(participants, (server.new_schema(), server.new_schema()), changes)
     other = measure(participants, None, {"windows": 3, "window_s": 8.0, "floor_s": 3.0, **changes})
     more = {"windows": judged["pairs"], "floors": judged["floors"], "sqlite": other["figures"]}
     return document(

@@ -85,6 +85,7 @@ class Composer:
 
     def __init__(self, study: StudyFile, arm: ArmSection, pack: Pack, material: Material) -> None:
         self._study, self._pack = study, pack
+        self._pictures: dict[str, Picture] = {}
         self._revisions = material.revisions
         seed, purpose = study.study.seed, material.purpose
         rng = generator(seed, "catch", arm.id, *purpose)
@@ -116,7 +117,10 @@ class Composer:
         return self._revisions.get(unit, 1)
 
     def _picture(self, exemplar: Exemplar) -> Picture:
-        return Picture(self._pack.image(exemplar.image), exemplar.image)
+        picture = self._pictures.get(exemplar.image)
+        if picture is None:  # an image is shown in many trials
+            picture = self._pictures[exemplar.image] = Picture(self._pack.image(exemplar.image), exemplar.image)
+        return picture
 
 
 def arrange(

@@ -38,6 +38,7 @@ TOML = (
     .replace("units = 6\nnull = 2\nresponses = 3", "units = 40\nresponses = 45")
     .replace("trials = 6\ncatch = 2", "trials = 40\ncatch = 5")
     .replace("cap = 5000", "cap = 20000")
+    .replace("batches = 4", "batches = 2")
 )
 
 Labels = dict[str, NDArray[np.bool_]]
