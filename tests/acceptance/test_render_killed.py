@@ -1,31 +1,27 @@
 """``render`` killed at any moment and run again leaves the pack that an undisturbed run leaves, bit for bit."""
 
+import multiprocessing
+import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import cache
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from crowd_imi.cli.app import app
+from crowd_imi.factory import record
 from crowd_imi.pack import Pack
 from crowd_imi.study import Study
 from tests.factory.conftest import STUDY_TOML
 from tests.tiny import write_study
 
 IMAGES = 400
-RENDER = """\
-from crowd_imi.factory import record
-record.CHECKPOINT_SECONDS = 0.0
-from crowd_imi.cli import main
-main()
-"""
-"""The command, writing down how far it is after every batch, so that there is something to go on from."""
-
 TOML = STUDY_TOML.replace("image_size = 32", "image_size = 64").replace("[tasks]", "[recording]\nbatch = 16\n\n[tasks]")
 
 
@@ -43,16 +39,38 @@ def study_in(folder: Path, pictures: Path) -> Study:
     return write_study(folder, TOML.replace('folder = "images"', f'folder = "{pictures}"'))
 
 
-def begin(study: Study) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", RENDER, "render", str(study.folder)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def render_by_command(folder: str, said: str) -> None:
+    """``crowd-imi render``, writing down how far it is after every batch, so that there is something to go on from."""
+    written = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    record.CHECKPOINT_SECONDS = 0.0
+    app(["render", folder])
+
+
+@cache
+def forks() -> ForkServerContext:
+    """Makes processes from one that has torch loaded, which takes as long as the rest of a run here."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "timm", "crowd_imi.factory.render"])
+    return context
+
+
+def said(study: Study) -> Path:
+    return study.folder / "said.txt"
+
+
+def begin(study: Study) -> ForkServerProcess:
+    process = forks().Process(target=render_by_command, args=(str(study.folder), str(said(study))))
+    process.start()
+    return process
 
 
 def render(study: Study) -> str:
     """Undisturbed; the pack's digest."""
     process = begin(study)
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == 0, said.decode()
+    process.join(200)
+    assert process.exitcode == 0, said(study).read_text()
     pack = Pack(study.pack)
     assert list(pack.damage()) == []
     return pack.digest
@@ -66,11 +84,11 @@ def undisturbed(tmp_path_factory, pictures) -> str:
 def killed_when(study: Study, due: Callable[[], bool]) -> bool:
     """Run ``render`` and SIGKILL it when something is so; whether it was still running."""
     process = begin(study)
-    while process.poll() is None and not due():
+    while process.is_alive() and not due():
         time.sleep(0.001)
     process.kill()  # nothing happens to one that has ended
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
 def files(study: Study, pattern: str) -> int:
@@ -131,8 +149,8 @@ class Later:
 def seconds_of_work(study: Study) -> float:
     process = begin(study)
     began = Later(study, 0)
-    while process.poll() is None and not began():
+    while process.is_alive() and not began():
         time.sleep(0.001)
     begun = time.monotonic()
-    process.communicate()
+    process.join()
     return time.monotonic() - begun
