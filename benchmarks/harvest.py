@@ -40,12 +40,18 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from sqlalchemy import func, select
+
+from benchmarks.counted_standins import Name, standin
 from benchmarks.document import document
-from benchmarks.fortnight import Fortnight, Name, Size, Tally, mail, standin
+from benchmarks.fortnight import Fortnight, mail
+from benchmarks.fortnight_study import Size
 from benchmarks.published_harvest import FAULTS, Loss, compare
 from crowd_imi.harvester import status
 from crowd_imi.lifecycle import VisitState
-from crowd_imi.store.submissions import visits_of
+from crowd_imi.store.money import all_intents
+from crowd_imi.store.submissions import submission_ids, visits_of
+from crowd_imi.store.tables import Notice
 
 GOALS: dict[str, dict[str, float]] = {
     "short_tasks": {"at_most": 0},
@@ -103,20 +109,29 @@ def _fortnight(folder: Path, size: Size, name: Name) -> tuple[dict[str, float], 
     study, begun = folder / "study", time.monotonic()
     with standin(name, folder / "standin") as platform, mail(platform, study, size.seed) as post:
         fortnight = Fortnight(study, size, platform, post)
-        tally = fortnight.run()
-        found = measure(fortnight)
+        fortnight.run()
+        found, told = measure(fortnight), told_of(fortnight)
+        events = {**post.counts, "arrived": events_that_arrived(fortnight)}
     seconds = round(time.monotonic() - begun, 1)
-    return found, {"figures": found, "events": post.counts, "seconds": seconds, **told_of(tally)}, tally.responses
+    return found, {"figures": found, "events": events, "seconds": seconds, **told}, fortnight.crowd.told.responses
 
 
-def told_of(tally: Tally) -> dict[str, Any]:
+def told_of(fortnight: Fortnight) -> dict[str, Any]:
     """What happened, for the document."""
+    tally = fortnight.tally
     return {
-        "endings": dict(sorted(tally.endings.items())),
+        "endings": dict(sorted(fortnight.crowd.told.endings.items())),
+        "failures": dict(sorted(tally.failures.items())),
         "complete_after_days": tally.complete_after_days,
         "busy": tally.busy,
         "looks": tally.looks,
     }
+
+
+def events_that_arrived(fortnight: Fortnight) -> int:
+    """Different events in the study's store; those that were looked at days ago are deleted there."""
+    with fortnight.store.read() as session:
+        return session.scalar(select(func.count()).select_from(Notice)) or 0
 
 
 def measure(fortnight: Fortnight) -> dict[str, float]:
@@ -126,8 +141,6 @@ def measure(fortnight: Fortnight) -> dict[str, float]:
     rewards = Counter(paid["submission"] for paid in books["rewards"])
     spent = sum(paid["amount"] + paid["fee"] for paid in (*books["rewards"], *books["bonuses"]))
     with fortnight.store.people() as people:
-        from crowd_imi.store.submissions import submission_ids
-
         submissions = submission_ids(people, fortnight.standin.name)
     with fortnight.store.read() as session:
         visits = visits_of(session, fortnight.posting.id)
@@ -147,7 +160,7 @@ def measure(fortnight: Fortnight) -> dict[str, float]:
         "killed": fortnight.tally.killed,
         "surplus": len(now.surplus),
         "rounds": fortnight.tally.rounds,
-        "came": fortnight.tally.came,
+        "came": fortnight.crowd.told.came,
     }
 
 
@@ -159,8 +172,6 @@ def _could_be_paid(fortnight: Fortnight, books: Mapping[str, Any], submission: s
 
 
 def _raises(fortnight: Fortnight) -> int:
-    from crowd_imi.store.money import all_intents
-
     with fortnight.store.read() as session:
         return sum(intent.operation == "places" and intent.state == "done" for intent in all_intents(session))
 

@@ -15,21 +15,27 @@ import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import requests
 from flask import Flask, Response, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from benchmarks.counted_standins import Name
 from crowd_imi.platforms.base import Platform
 from crowd_imi.platforms.mturk.notifications import NoticeQueue
 
 LOST, TWICE, LATE = 0.10, 0.10, 0.20
 """Shares of letters that are lost, brought twice, and brought after later ones."""
 COUNTED = ("sent", "lost", "twice", "late")
-_PASSED_ON = ("Content-Type", "X-Event-ID", "X-Prolific-Request-Timestamp", "X-Prolific-Request-Signature", "X-Amz-Target")
-
-Name = Literal["prolific", "mturk"]
+_PASSED_ON = (
+    "Authorization",  # by which a server of many services tells a queue from a bucket
+    "Content-Type",
+    "X-Event-ID",
+    "X-Prolific-Request-Timestamp",
+    "X-Prolific-Request-Signature",
+    "X-Amz-Target",
+)
 
 
 class Letter(NamedTuple):

@@ -15,7 +15,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.fortnight import MINUTE, START, Size
+from benchmarks.counted_standins import MINUTE, START
+from benchmarks.fortnight_study import Size
 
 PUBLISHED_ATTEMPTS = 3
 FAILING = 0.07

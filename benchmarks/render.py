@@ -16,19 +16,26 @@ Figures
                                         (steps / 20, 3 bisections), on the demo's trained network
     adaptive_activation, adaptive_diversity   shares of unit sides for which the adaptive search reaches at least 0.98 of what the
                                         published one does of the unit's range, and images at most as alike (within 0.01)
+    published_drive, adaptive_drive     mean activation reached, in the unit's range over the photographs: 0 is its weakest, 1 its
+                                        strongest for that side
+    published_alike, adaptive_alike     mean cosine between the Gram matrices of the eight images that were to differ
 
 ``--device cuda`` prints image-steps/s of ours on the GPU beside lucent's and the hours that a published model's 84 units take.
 ``--parts speed activation diversity procedure`` runs some of it, ``--rounds`` and ``--units`` less of it. ``--demo FOLDER`` takes
-the network that ``crowd-imi demo FOLDER`` has trained. Images of the demo's network have 32 pixels on a side.
+the network that ``crowd-imi demo FOLDER`` has trained, and trains it there if it isn't there. For the last two parts that network
+looks at 32 pixels on a side, as it does in the first half of its training, and visualisations have as many; units are of three
+layers whose maps are 8, 4 and 2 positions wide. Both searches compute in bfloat16 where the processor has instructions for it.
 """
 
 import argparse
 import json
+import math
 import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -70,14 +77,19 @@ PARTS = ("speed", "activation", "diversity", "procedure")
 PACKAGES = ("crowd-imi", "kornia", "numpy", "timm", "torch", "torch-lucent")
 LAYERS = {"early": "layer1.0", "late": "layer4.2"}
 UNITS = 8
-PRECISIONS = {"": "bfloat16", "_fp32": "float32"}
+PRECISIONS = {"_bf16": "bfloat16", "_fp32": "float32"}
 SIZE = 32
-"""Of images of the demo's network, half of what it was trained on: both sides of a comparison cost a fourth."""
+"""Pixels on a side that the demo's network looks at, and of its units' visualisations."""
+DEMO_LAYERS = ("layer1.0.conv1", "layer2.0.conv1", "layer3.0.conv1")
 STEPS = 100
 SCALED_PATIENCE = Patience(after=125, window=100)
+"""2,500 and 2,000 steps over 20."""
 SCALED_STEPS = 1000
-ADAPTIVE_STEPS = 250
+"""20,000 over 20."""
+ADAPTIVE_STEPS = 125
+"""The default's 2,500 over 20."""
 BISECTIONS = 3
+"""Instead of 7."""
 PASSES_PER_UNIT = 1_000_000
 """Of the published search, for the hours of a published model."""
 
@@ -100,7 +112,7 @@ def main() -> int:
         figures["diversity_ratio"] = diversity(options.rounds)
     if {"activation", "procedure"} & set(options.parts):
         with tempfile.TemporaryDirectory() as folder:
-            demo = Demo.trained(options.demo or Path(folder), options.units)
+            demo = Demo.trained(options.demo or Path(folder), options.units, DEMO_LAYERS, SIZE)
             if "activation" in options.parts:
                 figures |= activation(demo)
             if "procedure" in options.parts:
@@ -131,28 +143,28 @@ def has_bfloat16() -> bool:
 
 def speed(rounds: int, device: str) -> dict[str, float]:
     """Ratios of seconds per step and image, the sides taking turns."""
-    jobs = {
-        f"{depth}_ratio{suffix}": (layer, precision)
-        for depth, layer in LAYERS.items()
-        for suffix, precision in PRECISIONS.items()
-    }
     ours, theirs = _Worker(_our_steps), _Worker(_lucent_steps)
+    seconds: dict[str, list[float]] = defaultdict(list)
     try:
-        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
         for turn in range(rounds + 1):
-            for name, job in jobs.items():
-                pair = theirs.seconds(job), ours.seconds(job)
-                if turn:  # the first warms up
-                    seconds[name].append(pair)
+            for depth, layer in LAYERS.items():
+                taken = {depth: theirs.seconds((layer, "float32"))}
+                taken |= {f"{depth}{suffix}": ours.seconds((layer, precision)) for suffix, precision in PRECISIONS.items()}
+                for name, each in taken.items() if turn else ():  # the first turn warms up
+                    seconds[name].append(each)
     finally:
         ours.end()
         theirs.end()
-    medians = {name: [statistics.median(side) for side in zip(*pairs, strict=True)] for name, pairs in seconds.items()}
-    figures = {name: lucents / our for name, (lucents, our) in medians.items()}
-    rate = 1 / medians["late_ratio"][1]
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    figures = {
+        f"{depth}_ratio{suffix.removesuffix('_bf16')}": medians[depth] / medians[f"{depth}{suffix}"]
+        for depth in LAYERS
+        for suffix in PRECISIONS
+    }
+    rate = 1 / medians["late_bf16"]
     figures["image_steps_per_s"] = rate
     if device == "cuda":
-        figures["lucent_image_steps_per_s"] = 1 / medians["late_ratio_fp32"][0]
+        figures["lucent_image_steps_per_s"] = 1 / medians["late"]
         figures["hours_for_84_units"] = 84 * PASSES_PER_UNIT / rate / 3600
     return figures
 
@@ -260,19 +272,21 @@ class Demo:
     """Over the photographs, one per target."""
 
     @classmethod
-    def trained(cls, folder: Path, count: int, widest: int | None = None) -> Self:
+    def trained(cls, folder: Path, count: int, layers: Sequence[str], input_size: int) -> Self:
         """Train the network, unless it is there.
 
         Args:
             folder: of the demo's study.
             count: of units.
-            widest: none is taken from a layer of more channels: lucent's diversity is slow there.
+            layers: theirs; lucent's diversity is slow where they are wide.
+            input_size: pixels on a side that it looks at.
         """
         study = begin_study(folder, 1, full_scale().toml)
         trained(write_images(study.images, 1), study, 1, phases=PHASES)
+        section = study.file.models["trained"].model_copy(update={"layers": tuple(layers), "input_size": input_size})
+        study = replace(study, file=study.file.model_copy(update={"models": {"trained": section}}))
         network = load_network(study, "trained")
-        narrow = [layer for layer in network.layers if widest is None or layer.channels <= widest]
-        order = candidates("trained", study.file.models["trained"], narrow, 1)
+        order = candidates("trained", section, network.layers, 1)
         units = [next(order) for _ in range(count)]
         columns = _columns(study, Looker(network.model, network.layers, units))
         targets, means = [], []
@@ -300,7 +314,9 @@ def _columns(study: Study, looker: Looker) -> NDArray[np.float32]:
 
 
 def activation(demo: Demo) -> dict[str, float]:
-    """How far ours get of what lucent reaches in as many steps."""
+    """How far ours get of what lucent reaches in as many steps, on one side of each unit, in turn the lower and the upper."""
+    places = [place for place in range(len(demo.targets)) if place % 4 in {0, 3}]
+    demo = replace(demo, targets=[demo.targets[place] for place in places], means=[demo.means[place] for place in places])
     settings = VisualisationSection(size=SIZE, steps=STEPS, diversity=0.0)
     lucents = demo.made(settings, engine="lucent")
     figures = {}
@@ -316,7 +332,7 @@ def activation(demo: Demo) -> dict[str, float]:
 
 def procedure(demo: Demo) -> tuple[dict[str, float], list[dict[str, object]]]:
     """The published search and the adaptive one, both scaled down alike."""
-    settings = VisualisationSection(size=SIZE, steps=SCALED_STEPS)
+    settings = VisualisationSection(size=SIZE, steps=SCALED_STEPS, precision="bfloat16" if has_bfloat16() else "float32")
     shorter = replace(Visualiser(demo.model, settings), settings=settings.model_copy(update={"steps": ADAPTIVE_STEPS}))
     sides = []
     for name in dict.fromkeys(target.layer.name for target in demo.targets):
@@ -330,6 +346,10 @@ def procedure(demo: Demo) -> tuple[dict[str, float], list[dict[str, object]]]:
         "procedure_ratio": sum(side["theirs"] for side in sides) / sum(side["ours"] for side in sides),
         "adaptive_activation": statistics.mean(side["our_drive"] >= 0.98 * side["their_drive"] for side in sides),
         "adaptive_diversity": statistics.mean(side["our_alike"] <= side["their_alike"] + 0.01 for side in sides),
+        "published_drive": statistics.mean(side["their_drive"] for side in sides),
+        "adaptive_drive": statistics.mean(side["our_drive"] for side in sides),
+        "published_alike": statistics.mean(side["their_alike"] for side in sides),
+        "adaptive_alike": statistics.mean(side["our_alike"] for side in sides),
     }
     return figures, sides
 
@@ -339,10 +359,10 @@ def _compared(model: LoadedModel, target: Target, theirs: Tensor, ours: Tensor) 
     from crowd_imi.factory.visualize.ascent import look
 
     told: dict[str, Any] = {"unit": target.name}
-    assert target.best is not None
+    best = math.nan if target.best is None else target.best
     for whose, images in (("their", theirs), ("our", ours)):
         (seen,) = look(model, [target], images[None], alone=1)
-        told[f"{whose}_drive"] = 1 + target.sign * (statistics.mean(seen.activations) - target.best) / target.span
+        told[f"{whose}_drive"] = 1 + target.sign * (statistics.mean(seen.activations) - best) / target.span
         told[f"{whose}_alike"] = seen.alike
     return told
 

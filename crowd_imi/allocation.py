@@ -1,7 +1,7 @@
 """Who gets which task: an arrival is decided in one transaction, and unique keys guard what it decides.
 
 An arm is drawn among those that have open tasks, each with the same chance; of its open tasks the one with the lowest
-``draw`` goes out. A task is open while nobody holds it and fewer than ``tasks.max_attempts`` visits of it have ended. Who
+``draw`` goes out. A task is open while nobody holds it and fewer than ``most_attempts`` visits of it have ended. Who
 comes through the pilot's posting gets one of the pilot's tasks, everybody else one of the study's.
 """
 
@@ -20,6 +20,7 @@ from crowd_imi.seeds import generator
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.money import bonus_spending, current_cap, current_price
 from crowd_imi.store.people import Ids, forget_visit, remember
+from crowd_imi.store.postings import PILOT
 from crowd_imi.store.submissions import count_payable
 from crowd_imi.store.tables import Event, Posting, Task, Visit
 from crowd_imi.store.transactions import transact
@@ -47,6 +48,11 @@ class Arrival:
     """Milliseconds since 1970 by the store's clock."""
 
 
+def most_attempts(study: Study, label: str) -> int:
+    """How many submissions a task may have. A pilot is about so many people, whether they count or not: it replaces nobody."""
+    return 1 if label == PILOT else study.file.tasks.max_attempts
+
+
 def arrive(store: Store, study: Study, arrival: Arrival) -> Visit:
     """Let somebody in: a new visit with a task, or the one that is under way, with a new generation.
 
@@ -69,7 +75,7 @@ def arrive(store: Store, study: Study, arrival: Arrival) -> Visit:
         # In a rehearsal by the number of the arrival, which is the same on every platform.
         chances = _chances(store, study, "arrival", session.scalar(select(func.count()).select_from(Visit)) or 0)
         label = session.get_one(Posting, arrival.posting_id).label
-        task = _choose_task(session, study.file.tasks.max_attempts, label, chances)
+        task = _choose_task(session, most_attempts(study, label), label, chances)
         visit = _new_visit(visit_id, task.id, chances, arrival.now)
         visit.participant, visit.posting_id, visit.label = participant, arrival.posting_id, label
         session.add(visit)

@@ -15,7 +15,7 @@ from crowd_imi.publisher.checks import board_remarks, concerns, panels_made_anew
 from crowd_imi.publisher.launch import offer_of
 from crowd_imi.publisher.lock import edited_keys, load_lock, lock_path, never_published
 from crowd_imi.publisher.pay import pay_per_hour
-from crowd_imi.publisher.reach import reach_problems
+from crowd_imi.publisher.reach import not_served_yet, reach_problems
 from crowd_imi.records import Money, Record
 from crowd_imi.signoff import require_sign_off
 from crowd_imi.study import ArmSection, ModelSection, Study, images_needed
@@ -100,7 +100,8 @@ def with_platform(study: Study, found: Readiness, choice: Choice) -> Readiness:
         if usable:
             problems += reach_problems(study, plan, choice)
         problems += _unsigned(study)
-    remarks = (*found.remarks, *board_remarks(study))
+    unseen = not_served_yet(study, choice)
+    remarks = (*found.remarks, *board_remarks(study), *([] if unseen is None else [unseen]))
     return found.model_copy(update={"problems": tuple(dict.fromkeys(problems)), "remarks": tuple(dict.fromkeys(remarks))})
 
 

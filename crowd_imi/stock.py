@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from crowd_imi.allocation import ATTEMPTS
+from crowd_imi.allocation import ATTEMPTS, most_attempts
 from crowd_imi.lifecycle import PAYABLE, VisitState
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store
@@ -43,7 +43,7 @@ class Stock:
     unaffordable: tuple[TaskStanding, ...]
     """Nobody's, with attempts left, but the cap allows no more visits."""
     exhausted: tuple[TaskStanding, ...]
-    """No attempt left."""
+    """No attempt left: a pilot's task has one, whoever comes."""
     payable: int
     """Visits that are paid or may have to be."""
     unpaid: int
@@ -59,6 +59,10 @@ class Stock:
     def complete(self) -> bool:
         return not self.open and not self.pending
 
+    def limited(self, most: int) -> "Stock":
+        """The same with so many open tasks at most; for the others there is no money now."""
+        return replace(self, open=self.open[:most], unaffordable=self.open[most:] + self.unaffordable)
+
 
 def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised for)
     study: Study, store: Store, price: Money, label: str = MAIN, *, beside: int = 0, each_beside: int = 0
@@ -73,7 +77,7 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         beside: minor units promised beside rewards, and not spent yet.
         each_beside: what one more submission may cost beside its price.
     """
-    pay, tasks = study.file.pay, study.file.tasks
+    pay = study.file.pay
     with store.read() as session:
         every = task_standings(session, ATTEMPTS)
         offered = {posting.label for posting in postings(session) if posting.platform_id and posting.state != "stopped"}
@@ -82,9 +86,9 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         unpaid = count_payable(session, PAYABLE, unpaid_only=True)
     standings = [task for task in every if task.label == label]
     nobodys = [task for task in standings if task.holder is None]
-    free = [task for task in nobodys if task.attempts < tasks.max_attempts]
+    free = [task for task in nobodys if task.attempts < most_attempts(study, label)]
     elsewhere = sum(
-        task.label != label and task.label in offered and task.holder is None and task.attempts < tasks.max_attempts
+        task.label != label and task.label in offered and task.holder is None and task.attempts < most_attempts(study, task.label)
         for task in every
     )
     each = price.amount + each_beside
@@ -98,7 +102,7 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         pending=tuple(task for task in standings if task.holder not in (None, VisitState.VALID)),
         open=tuple(free[:affordable]),
         unaffordable=tuple(free[affordable:]),
-        exhausted=tuple(task for task in nobodys if task.attempts >= tasks.max_attempts),
+        exhausted=tuple(task for task in nobodys if task.attempts >= most_attempts(study, label)),
         payable=payable,
         unpaid=unpaid,
         elsewhere=elsewhere,

@@ -20,8 +20,8 @@ from crowd_imi.study import VisualisationSection
 
 UNITS = 4
 SHOWN = 4
-WIDEST = 256
-"""Channels of a layer: with 512 a step of lucent takes seconds."""
+LAYERS = ("layer2.0.conv*", "layer3.0.conv*")
+"""At most 256 channels: with 512 a step of lucent takes seconds."""
 TILE, GAP, LABEL = 96, 4, 18
 SETTINGS = VisualisationSection(size=64, steps=64, diversity=0.1)
 PATH = Path(__file__).parent / "images" / "visualisations.jpg"
@@ -29,7 +29,7 @@ PATH = Path(__file__).parent / "images" / "visualisations.jpg"
 
 def main() -> None:
     """Visualise and draw."""
-    demo = Demo.trained(Path(sys.argv[1]), UNITS, WIDEST)
+    demo = Demo.trained(Path(sys.argv[1]), UNITS, LAYERS, SETTINGS.size)
     lucents, ours = (demo.made(SETTINGS, engine=engine) for engine in ("lucent", "batched"))
     width = 2 * SHOWN * (TILE + GAP) + 3 * GAP
     row = TILE + GAP + LABEL

@@ -34,10 +34,12 @@ def tell(output: Output, done: "Demo") -> None:
     Raises:
         RehearsalError: a troublemaker didn't end as it should.
     """
-    from crowd_imi.cli.group_table import group_table
+    from crowd_imi.cli.group_table import group_table, machine_table
     from crowd_imi.rehearsal.demo.records import NOTE
 
     output.say(group_table(done.groups))
+    output.say("")
+    output.say(machine_table(done.predicted, "The demo's trained network in place of participants"))
     output.say("")
     output.say(NOTE)
     output.say(f"report:  {done.report}")

@@ -1,4 +1,4 @@
-"""The table that ``score`` and ``demo`` print: a row per group of units."""
+"""The tables that ``score``, ``predict`` and ``demo`` print: a row per group of units."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,8 @@ from rich.table import Table
 
 from crowd_imi.scoring import Group
 from crowd_imi.scoring.imi_scores import TableGroup
-from crowd_imi.scoring.wording import interval, model_name, share
+from crowd_imi.scoring.machine import PredictedGroup
+from crowd_imi.scoring.wording import interval, model_name, share, signed, signed_interval
 
 
 def group_table(groups: Iterable[Group]) -> Table:
@@ -51,6 +52,26 @@ def table_of_file(groups: Iterable[TableGroup]) -> Table:
         counts = (group.units, group.responses, group.participants)
         mean = _estimated(group.mean, group.low, group.high)
         table.add_row(group.model, group.mode, (group.difficulty or "").replace("_", " "), *map(str, counts), mean)
+    return table
+
+
+def machine_table(groups: Iterable[PredictedGroup], similarity: str) -> Table:
+    """What a similarity makes of each group's panels."""
+    title = f"{similarity}: mean over units [95 % bootstrap interval over units]; chance: half of panels with Δ > 0, mean Δ 0"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))  # so 80 columns hold it
+    for column in ("model", "references", "difficulty"):
+        table.add_column(column, overflow="fold")
+    for column in ("units", "Δ > 0", "mean Δ"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for group in groups:
+        table.add_row(
+            model_name(group.model),
+            group.condition,
+            group.difficulty.replace("_", " "),
+            str(group.units),
+            _estimated(group.share, group.share_low, group.share_high),
+            f"{signed(group.delta)} {signed_interval(group.delta_low, group.delta_high)}".replace(" ", "\N{NO-BREAK SPACE}"),
+        )
     return table
 
 

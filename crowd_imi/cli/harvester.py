@@ -43,6 +43,10 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="With --dry-run: another limit, e.g. exclusion.min_catch_ratio=0.6."),
 ]
 
+Remarks = Annotated[
+    bool, typer.Option("--remarks", help="Show what participants wrote on the last page, the pilot's too, instead.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -274,16 +278,23 @@ def _say(output: Output, text: str) -> None:
     output.say(f"{time.strftime('%H:%M:%S')}  {text}")
 
 
-def status(folder: StudyFolder, rehearsal: Rehearsal = None, as_json: Json = False) -> None:
+def status(folder: StudyFolder, remarks: Remarks = False, rehearsal: Rehearsal = None, as_json: Json = False) -> None:
     """Where everything stands, in one screen."""
     from crowd_imi import harvester
     from crowd_imi.cli.run_folder import open_run
-    from crowd_imi.cli.status_screen import screen
+    from crowd_imi.cli.status_screen import remarks_screen, screen
     from crowd_imi.study import load_study
 
     output = Output(as_json)
     study = load_study(folder)
-    now = harvester.status(study, *open_run(study, rehearsal))
+    store, platform = open_run(study, rehearsal)
+    if remarks:
+        written = harvester.closing_remarks(study, store)
+        if not as_json:
+            output.console.print(remarks_screen(written), soft_wrap=False)
+        output.result(written)
+        return
+    now = harvester.status(study, store, platform)
     if not as_json:
         output.console.print(screen(now, rehearsal), soft_wrap=False)
     output.result(now)

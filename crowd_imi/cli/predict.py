@@ -11,13 +11,9 @@ from crowd_imi.cli.run_folder import Rehearsal
 from crowd_imi.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rich.table import Table
-
     from crowd_imi.pack import Pack
     from crowd_imi.scoring.agreement import Machine
-    from crowd_imi.scoring.machine import PredictedGroup, Predictions
+    from crowd_imi.scoring.machine import Predictions
     from crowd_imi.study import Study
 
 DEFAULT = "timm:vit_small_patch16_224.dino"
@@ -69,6 +65,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     Once there are answers, also how strongly it has to be taken to answer as people do (α), and how far it agrees with them.
     """
+    from crowd_imi.cli.group_table import machine_table
     from crowd_imi.pack import Pack
     from crowd_imi.scoring import machine
     from crowd_imi.study import load_study
@@ -82,7 +79,7 @@ def predict(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     predictions = machine.predict(loaded, pack, timm_extractor(similarity, checkpoint, classes), output.track)
     units, panels = machine.write(predictions, loaded.folder / "report")
-    output.say(_table(predictions.groups, predictions.similarity))
+    output.say(machine_table(predictions.groups, predictions.similarity))
     held = _against_people(loaded, pack, predictions, rehearsal)
     if held:
         output.say("\n" + "\n".join([held.sentence, *(one.sentence for one in held.agreements)]))
@@ -124,36 +121,3 @@ def _against_people(study: "Study", pack: "Pack", predictions: "Predictions", re
         return None
     reliable = reliabilities(scores, study.file.study.seed)
     return machine_against_people(scores, predictions.similarity, predictions.panels, reliable, study.file.study.seed)
-
-
-def _table(groups: "Iterable[PredictedGroup]", similarity: str) -> "Table":
-    from rich.table import Table
-
-    from crowd_imi.scoring.wording import interval, model_name, share
-
-    title = f"{similarity}: mean over units [95 % bootstrap interval over units]; chance: half of panels with Δ > 0, mean Δ 0"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in ("model", "references", "difficulty"):
-        table.add_column(column, overflow="fold")
-    for column in ("units", "Δ > 0", "mean Δ"):
-        table.add_column(column, justify="right", overflow="fold")
-    for group in groups:
-        table.add_row(
-            model_name(group.model),
-            group.condition,
-            group.difficulty.replace("_", " "),
-            str(group.units),
-            _together(share(group.share), interval(group.share_low, group.share_high)),
-            _together(f"{group.delta:.2f}", _signed(group.delta_low, group.delta_high)),
-        )
-    return table
-
-
-def _signed(low: float | None, high: float | None) -> str:
-    from crowd_imi.scoring.wording import NOTHING
-
-    return NOTHING if low is None or high is None else f"[{low:.2f}, {high:.2f}]"
-
-
-def _together(value: str, its_interval: str) -> str:
-    return f"{value} {its_interval}".replace(" ", "\N{NO-BREAK SPACE}")

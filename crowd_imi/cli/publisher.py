@@ -100,7 +100,7 @@ def publish(  # noqa: PLR0913, PLR0917 (one per option)
     store = _prepare(output, looked, no_reach=no_reach)
     posting = launch(looked.study, store, looked.platform, looked.choice, looked.label)
     output.say(f"what people do is kept in {store.url}")
-    _say_what_next(output, looked, posting.platform_id or "")
+    _say_what_next(output, looked, posting.platform_id or "", served=looked.choice.name != "local" and not no_reach)
     output.result(_published(looked, posting))
 
 
@@ -296,15 +296,17 @@ def _say_cost(output: Output, study: "Study", choice: "Choice", offer: "Offer", 
     what = study.file.study.title if pilot is None else f"A pilot of {pilot}: {study.file.study.title}"
     output.say(f"{what} on {choice.name}, pages at {choice.pages_url}")
     bonuses = f" (and up to {offer.bonuses} in bonuses)" if offer.bonuses.amount else ""
-    output.say(f"  {offer.places} places × {each} = {offer.total}{bonuses}; replacements up to {offer.cap} in all")
+    others = f"replacements up to {offer.cap} in all" if pilot is None else "only who leaves is replaced"
+    output.say(f"  {offer.places} places × {each} = {offer.total}{bonuses}; {others}")
     output.say(f"  {pay_per_hour(study)} per hour at {duration(study)}")
 
 
-def _say_what_next(output: Output, looked: Looked, posting: str) -> None:
+def _say_what_next(output: Output, looked: Looked, posting: str, *, served: bool) -> None:
+    """Which commands come next; pages that were asked just now run already."""
     from crowd_imi.platforms.link import OPEN_LINK_WARNING
 
     study, choice = looked.study, looked.choice
-    steps = [command("serve", study.folder)]
+    steps = [] if served else [command("serve", study.folder)]
     if choice.name == "link" and study.file.link.open:
         output.say(f"mind: {OPEN_LINK_WARNING}")
         steps.insert(0, command("invitations", study.folder))
@@ -312,7 +314,9 @@ def _say_what_next(output: Output, looked: Looked, posting: str) -> None:
         steps.insert(0, command("invitations", study.folder, "people.csv", "--out", "links.csv"))
     pilot = looked.pilot is not None
     what = f"the pilot of {looked.pilot} is posted as {posting}" if pilot else f"posted as {posting}"
-    output.say(f"{what}; next: {', '.join(steps)}, and beside it: {command('harvest', study.folder, '--watch')}")
+    harvest = command("harvest", study.folder, "--watch")
+    then = f"{', '.join(steps)}, and beside it: {harvest}" if steps else harvest
+    output.say(f"{what}; next: {then}{' (leave the pages running)' if served else ''}")
     if pilot:
         output.say(
             f"Its answers are in no analysis: {command('status', study.folder)} shows how it went. After it, "

@@ -8,13 +8,22 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from crowd_imi.harvester import ArmAttrition, ArmStatus, Status, Surplus
+from crowd_imi.harvester import ArmAttrition, ArmStatus, ClosingRemarks, Status, Surplus
 from crowd_imi.lifecycle import Payment
+from crowd_imi.platforms.base import PostingState
+from crowd_imi.store.postings import MAIN
 
 _PARTS = {"valid": "green", "submitted": "cyan", "under_way": "blue", "short": "red", "open": "bright_black"}
 """Where a task can be → its colour, in the order of the bar."""
 
 _HEADINGS = {"submitted": "waiting", "under_way": "at it", "open": "open", "short": "short", "excluded": "excluded"}
+
+_PILOT_IS: dict[PostingState | None, str] = {PostingState.PAUSED: " and paused", PostingState.STOPPED: " and was stopped"}
+
+_FREE: dict[PostingState | None, str] = {
+    PostingState.PAUSED: "free, but nobody is let in while it is paused",
+    PostingState.STOPPED: "never taken",
+}
 
 _NAMED = 3
 """Visits that a line names; the others are counted."""
@@ -39,11 +48,15 @@ def _head(status: Status, rehearsal: str | None) -> Text:
     if rehearsal is not None:
         head.append(f", rehearsal {rehearsal}", style="magenta")
     if not status.posted and _piloting(status):
-        head.append("  only the pilot is posted", style="yellow")
+        head.append(f"  only the pilot is posted{_PILOT_IS.get(status.state, '')}", style="yellow")
     elif not status.posted:
         head.append("  not posted yet", style="yellow")
+    elif status.state is PostingState.STOPPED:
+        head.append("  stopped" if status.complete else "  stopped; those at it may finish", style="yellow")
     elif status.complete:
         head.append("  complete", style="bold green")
+    elif status.state is PostingState.PAUSED:
+        head.append("  paused", style="yellow")
     else:
         head.append("  under way", style="blue")
     return head
@@ -121,7 +134,7 @@ def _facts(status: Status) -> Table:
     table = Table.grid(padding=(0, 3, 0, 0))
     table.add_column(style="bold")
     table.add_column()
-    table.add_row("places", f"{status.places} offered, {status.places_free} free")
+    table.add_row("places", f"{status.places} offered, {status.places_free} {_FREE.get(status.state, 'free')}")
     table.add_row("units", _units(status))
     table.add_row("money", f"{status.spent} paid, {status.committed} committed, {status.left_over} left of {status.cap}")
     if status.left:
@@ -131,7 +144,28 @@ def _facts(status: Status) -> Table:
         table.add_row("excluded by", ", ".join(failed))
     if status.surplus:
         table.add_row("surplus", _surplus(status.surplus))
+    if status.closing_remarks:
+        table.add_row("wrote to you", f"{status.closing_remarks} at the end of their visit: `crowd-imi status STUDY --remarks`")
     return table
+
+
+def remarks_screen(written: ClosingRemarks) -> RenderableType:
+    """What participants wrote on the last page; what could steer a terminal is taken out of it."""
+    if not written.remarks:
+        return Text("nobody has written anything on the last page")
+    parts: list[RenderableType] = []
+    for one in written.remarks:
+        pilot = "" if one.label == MAIN else f", {one.label}"
+        parts += [
+            Text(f"{one.visit}  {one.arm}{pilot}, {one.state}", style="bold"),
+            Padding(Text(_printable(one.text)), (0, 0, 1, 2)),
+        ]
+    return Group(*parts)
+
+
+def _printable(text: str) -> str:
+    lines = text.replace("\r\n", "\n").replace("\t", " ")
+    return "".join(letter if letter == "\n" or letter.isprintable() else "�" for letter in lines)
 
 
 def _surplus(surplus: Sequence[Surplus]) -> str:

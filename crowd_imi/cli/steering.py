@@ -63,5 +63,22 @@ def _steer(folder: "Path", wanted: "PostingState", output: Output) -> None:
     study = load_study(folder)
     store, platform = open_run(study, None)
     changed = steer(study, store, platform, wanted)
-    output.say(f"{study.file.study.name} on {platform.name} is {wanted}{'' if changed else ' already'}")
+    already = "" if changed else " already"
+    output.say(f"{study.file.study.name} on {platform.name} is {wanted}{already}{_what_next(folder, wanted)}")
     output.result(Steered(study=study.file.study.name, state=wanted.value, changed=changed))
+
+
+def _what_next(folder: "Path", now: "PostingState") -> str:
+    from crowd_imi.errors import command
+    from crowd_imi.platforms.base import PostingState
+
+    match now:
+        case PostingState.STOPPED:
+            return (
+                f": who is at it may finish; {command('harvest', folder, '--watch')} judges and pays them and ends by itself "
+                "(leave the pages running until then)"
+            )
+        case PostingState.PAUSED:
+            return f": who is at it may finish; {command('resume', folder)} lets people in again"
+        case _:
+            return ""

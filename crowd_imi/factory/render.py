@@ -233,8 +233,8 @@ class _Made:
 
     models: dict[str, ModelProvenance] = field(default_factory=dict)
     replacements: list[Replacement] = field(default_factory=list)
-    first: Recording | None = None
-    """The first model's; the others saw the same images."""
+    recordings: list[Recording] = field(default_factory=list)
+    """One of each model; all saw the same images."""
     folders: set[Path] = field(default_factory=set)
     """Of the recordings that the pack was made from."""
     arms: dict[str, ArmPack] = field(default_factory=dict)
@@ -245,9 +245,8 @@ class _Made:
         self.folders |= {recording.folder for recording in sample.recordings.values()}
 
     def hold_together(self, recording: Recording) -> None:
-        if self.first is None:
-            self.first = recording
-        hold_together(self.first, recording)
+        self.recordings.append(recording)
+        hold_together(self.recordings[0], recording)
 
 
 def _provenance(sample: Sample, skips: tuple[Skip, ...]) -> ModelProvenance:
@@ -266,8 +265,7 @@ def _provenance(sample: Sample, skips: tuple[Skip, ...]) -> ModelProvenance:
 
 
 def _manifest(study: Study, made: _Made, writer: PackWriter) -> Manifest:
-    first = made.first
-    assert first is not None
+    first = made.recordings[0]
     return Manifest(
         study=study.file.study.name,
         seed=study.file.study.seed,

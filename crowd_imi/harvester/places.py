@@ -1,7 +1,7 @@
 """Last step: as many places on the platform as open tasks need, never more than the cap allows."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
@@ -28,6 +28,13 @@ class Places:
     used: int
     """By somebody who is at a task, was, or handed something in: these don't come back."""
 
+    affordable: int = sys.maxsize
+    """How many the cap could pay for, if everybody who has one were paid but who was rejected."""
+
+    def limit(self, stock: Stock) -> Stock:
+        """Who handed in without finishing here holds a place, and may be approved by a person there: that money is kept, too."""
+        return stock.limited(max(0, self.affordable - self.used))
+
     def promised(self, stock: Stock) -> int:
         """Places that may still bring a visit to a task: free ones, and those taken by somebody who has no visit."""
         return min(max(0, self.offered - self.used), len(stock.open) + len(stock.unaffordable))
@@ -49,8 +56,18 @@ def count_places(this: Round, offered: int) -> Places:
     occupying = {submission for submission, status in this.statuses.items() if status in OCCUPYING}
     settled = {submission for submission in occupying if this.statuses[submission] not in COMING_BACK}
     unknown = held_by_unknown(this.platform, this.platform_posting, this.statuses)
+    rejected = sum(status == PlatformStatus.REJECTED for status in this.statuses.values())
     # A visit that began after the statuses were read isn't among them, and has a place all the same.
-    return Places(offered, len(occupying | payable) + unknown, len(settled | payable) + unknown)
+    taken, used = len(occupying | payable) + unknown, len(settled | payable) + unknown
+    return Places(offered, taken, used, _affordable(this, rejected))
+
+
+def _affordable(this: Round, rejected: int) -> int:
+    pay, price = this.study.file.pay, this.price.amount
+    with this.store.read() as session:
+        left = pay.cap - bonus_spending(session) + stray_spending(session)  # strays have places among those that are counted
+        others = sum(posting.places for posting in postings(session) if posting.id != this.posting)
+    return max(0, left // price - others) + rejected if price else sys.maxsize
 
 
 def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = True) -> int:
@@ -65,11 +82,14 @@ def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = Tru
     Returns:
         The places offered now.
     """
+    if not this.whole:
+        if not more or places.used + len(stock.open) <= places.offered:
+            return places.offered
+        places = replace(places, offered=this.platform.places(this.platform_posting))
     _read_back(this, places.offered)
     if this.state is not PostingState.OPEN:
         return places.offered
-    # Whoever handed in without a visit here may be approved there all the same: places in all stay within the cap.
-    target = min(places.used + (len(stock.open) if more else 0), max(offered_at_most(this), places.used))
+    target = places.used + (len(stock.open) if more else 0)
     offered = places.offered
     try:
         if target > offered:
@@ -85,15 +105,6 @@ def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = Tru
     with this.store.write() as session:
         session.get_one(Posting, this.posting).places = offered
     return offered
-
-
-def offered_at_most(this: Round) -> int:
-    """How many places the cap could pay, if every one of them were."""
-    pay, price = this.study.file.pay, this.price.amount
-    with this.store.read() as session:
-        left = pay.cap - bonus_spending(session) + stray_spending(session)  # strays have places among those that are counted
-        others = sum(posting.places for posting in postings(session) if posting.id != this.posting)
-    return max(0, left // price - others) if price else sys.maxsize
 
 
 def _raise(this: Round, offered: int, target: int, stock: Stock) -> int:

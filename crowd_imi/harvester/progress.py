@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.harvester.records import ArmAttrition, Surplus, UnitStatus
 from crowd_imi.lifecycle import Action, Payment, VisitState, action_for
+from crowd_imi.platforms.base import PostingState
 from crowd_imi.stock import Stock
-from crowd_imi.store.postings import MAIN
+from crowd_imi.store.postings import MAIN, PILOT
 from crowd_imi.store.submissions import TaskStanding, arms_of_tasks, judged_visits, main_trials
 from crowd_imi.store.tables import Task, Verdict, Visit
 
@@ -68,25 +69,68 @@ def _how_it_ended(visit: Visit) -> str:
     return "finished" if judged or visit.state == VisitState.SUBMITTED else visit.state
 
 
-def next_steps(stock: Stock, visits: Sequence[Visit], there: Mapping[str, str | None], free: int) -> Iterator[str]:
-    """What the next harvest will do, and what it waits for, a sentence each."""
+def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
+    stock: Stock, visits: Sequence[Visit], there: Mapping[str, str | None], free: int, state: PostingState, label: str
+) -> Iterator[str]:
+    """What the next harvest will do, and what it waits for, a sentence each.
+
+    Args:
+        stock: where the posting's tasks stand.
+        visits: the posting's.
+        there: visit → what the platform says of its submission.
+        free: places that nobody has taken.
+        state: whether the posting lets new participants in.
+        label: main or pilot.
+    """
     judging = sum(visit.state in {VisitState.SUBMITTED, VisitState.FAILED_PRACTICE} for visit in visits)
     paying = sum(visit.payment == Payment.UNPAID and action_for(visit.state, there[visit.id]) is Action.PAY for visit in visits)
     if judging or paying:
         yield f"the next harvest judges {judging} and pays {paying}"
     under_way = sum(task.holder not in (VisitState.SUBMITTED, None) for task in stock.pending)
-    missing = len(stock.open) - free
-    if missing > 0:
-        yield f"the next harvest offers {missing} more {'place' if missing == 1 else 'places'}"
-    if under_way or (stock.open and free):
-        yield f"waiting for {min(free, len(stock.open))} to come, and for {under_way} at it"
+    if state is PostingState.STOPPED:
+        yield _stopped(stock, under_way)
+        return
+    if state is PostingState.PAUSED:
+        yield f"paused: nobody new is let in{_may_finish(under_way)}; `crowd-imi resume` opens it again, `crowd-imi stop` ends it"
+    else:
+        yield from _coming(stock, free, under_way)
     if stock.unaffordable:
         which = _named(stock.unaffordable)
         yield f"{len(stock.unaffordable)} tasks get nobody below the cap: raise pay.cap in study.toml ({which})"
-    if stock.exhausted:
+    if label == PILOT and stock.complete:
+        people = len(stock.valid) + len(stock.exhausted)
+        yield f"nothing more: the pilot has had its {people} people, and {len(stock.valid)} of them would count in the study"
+        return
+    if stock.exhausted and label == MAIN:
         yield f"{len(stock.exhausted)} tasks have no attempt left and stay short ({_named(stock.exhausted)})"
     if stock.complete:
         yield "nothing more: every task has its valid response" if not stock.short else "nothing more: the rest is short"
+
+
+def _coming(stock: Stock, free: int, under_way: int) -> Iterator[str]:
+    """What an open posting waits for."""
+    missing = len(stock.open) - free
+    if missing > 0:
+        yield f"the next harvest offers {missing} more {'place' if missing == 1 else 'places'}"
+    coming = min(free, len(stock.open))
+    awaited = [f"{coming} to come"] * bool(coming) + [f"{under_way} at it"] * bool(under_way)
+    if awaited:
+        yield f"waiting for {' and '.join(awaited)}"
+
+
+def _stopped(stock: Stock, under_way: int) -> str:
+    """A stopped posting: who may finish, and how much of it there is when they have."""
+    lists = (stock.valid, stock.pending, stock.open, stock.short)
+    done = f"{len(stock.valid)} of {sum(map(len, lists))} tasks have their valid response"
+    if under_way:
+        return f"stopped: nobody new comes{_may_finish(under_way)}, and harvests judge and pay them; {done}"
+    if stock.pending:
+        return f"stopped: nobody new comes, nobody is at it; {done}"
+    return f"nothing more: it was stopped; {done}"
+
+
+def _may_finish(under_way: int) -> str:
+    return f", {under_way} at it may finish" if under_way else ""
 
 
 def _named(tasks: Sequence[TaskStanding]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crowd_imi.harvester.rules import TopUp
+from crowd_imi.platforms.base import PostingState
 from crowd_imi.records import Money, Record
 from crowd_imi.stock import ArmStatus
 
@@ -38,7 +39,7 @@ class Harvest(Record):
     refused: tuple[str, ...]
     """What the platform said no to; tried again in the next round."""
     complete: bool
-    """Every task has its valid response or is short, and nobody is at one."""
+    """Every task has its valid response or is short, or the study was stopped, and nobody is at one."""
 
     @property
     def quiet(self) -> bool:
@@ -104,12 +105,36 @@ class Surplus(Record):
     payment: str
 
 
+class ClosingRemark(Record):
+    """What a participant wrote on the last page."""
+
+    visit: str
+    """The study's own id, as ``pay --visit`` takes it; no platform's."""
+    label: str
+    """main or pilot."""
+    arm: str
+    state: str
+    """submitted, valid or excluded."""
+    text: str
+    """As it was written; it may say who somebody is."""
+
+
+class ClosingRemarks(Record):
+    """All of them, in the order of submission."""
+
+    study: str
+    remarks: tuple[ClosingRemark, ...]
+
+
 class Status(Record):
     """Where a study stands."""
 
     study: str
     platform: str
     posted: bool
+    """The study itself; before, it may be its pilot that is out."""
+    state: PostingState | None
+    """Whether new participants are let in, to the study, or to its pilot before; None where nothing is posted."""
     arms: tuple[ArmStatus, ...]
     pilot: ArmStatus | None
     """All arms of the pilot together, apart from the study's; None where there is none."""
@@ -138,6 +163,9 @@ class Status(Record):
     """Places on the platform that were taken without a visit here."""
     remarks: tuple[str, ...]
     """What a person should look at."""
+    closing_remarks: int
+    """Participants who wrote something on the last page; ``closing_remarks`` has the texts."""
     next: tuple[str, ...]
     """What the next harvest will do, and what it waits for."""
     complete: bool
+    """As a harvest's: nobody is at a task, and each has its valid response, or is short, or the study was stopped."""

@@ -54,14 +54,15 @@ def _harvest(this: Round) -> Harvest:
     reconciled = reconcile(this)
     judged = judge(this)
     stock = _stock(this)
-    offered = platform.places(this.platform_posting)
+    offered = _offered(this)
     free = count_places(this, offered).promised(stock) + stock.elsewhere
     settled = settle(this, stock.unpaid, free)
     rewarded = pay_by_rule(this, (stock.unpaid - settled.paid + free) * this.price.amount)
-    stock = _stock(this)
+    places = count_places(this, offered)
+    stock = places.limit(_stock(this))
     with store.read() as session:
         proposal = top_up(session, study, store, platform)
-    offered = adjust_places(this, count_places(this, offered), stock, more=proposal is None)
+    offered = adjust_places(this, places, stock, more=proposal is None)
     stopped = this.state is PostingState.STOPPED
     open_tasks = {task.task for task in stock.open}
     return Harvest(
@@ -78,11 +79,18 @@ def _harvest(this: Round) -> Harvest:
         released=reconciled.released,
         replaced=len(open_tasks & {verdict.task for verdict in judged}),
         places=offered,
-        short=tuple(f"{'' if this.label == MAIN else f'{this.label} '}{task.arm}/{task.number}" for task in stock.short),
+        short=_short(this, stock),
         to_compensate=tuple(this.stranded),
         refused=tuple(this.refused),
         complete=stock.complete or (stopped and not stock.pending),
     )
+
+
+def _short(this: Round, stock: Stock) -> tuple[str, ...]:
+    """A pilot's task that somebody did isn't short, whether the answers count or not."""
+    if this.label == MAIN:
+        return tuple(f"{task.arm}/{task.number}" for task in stock.short)
+    return tuple(f"{this.label} {task.arm}/{task.number}" for task in stock.unaffordable)
 
 
 def _stock(this: Round) -> Stock:
@@ -113,7 +121,8 @@ def _begin(  # noqa: PLR0913, PLR0917 (what a round is made of)
     platform_id = str(posting.platform_id)
     with store.write() as session:
         keep_terms(session, study.file.pay.cap, price(platform, study.file.pay.reward_money).amount)
-    state = _state(store, platform, posting.id, platform_id)
+    whole = told is None
+    state = _state(store, platform, posting.id, platform_id) if whole else PostingState(posting.state)
     # The platform is read first: whoever arrives in between has a visit here that is newer than the platform's list.
     listed = known.read(platform, platform_id, told)
     with store.people() as people:
@@ -130,8 +139,16 @@ def _begin(  # noqa: PLR0913, PLR0917 (what a round is made of)
         statuses={submission.id: submission.status for submission in listed.values()},
         submissions=submissions,
         listed=listed,
-        whole=told is None,
+        whole=whole,
     )
+
+
+def _offered(this: Round) -> int:
+    """Places on the platform; a look at what it told of goes by what the last whole round read, as it does for the state."""
+    if this.whole:
+        return this.platform.places(this.platform_posting)
+    with this.store.read() as session:
+        return session.get_one(Posting, this.posting).places
 
 
 def _state(store: Store, platform: Platform, posting: str, platform_id: str) -> PostingState:

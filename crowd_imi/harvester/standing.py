@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 
 from crowd_imi.harvester.context import OCCUPYING, held_by_unknown
 from crowd_imi.harvester.progress import attrition, next_steps, surplus_visits, unit_statuses
-from crowd_imi.harvester.records import Difference, Status
+from crowd_imi.harvester.records import ClosingRemark, ClosingRemarks, Difference, Status
 from crowd_imi.harvester.rules import top_up
 from crowd_imi.harvester.strays import strays_of
 from crowd_imi.ledger import Books, books
-from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
-from crowd_imi.platforms.base import Capability, Platform, price
+from crowd_imi.lifecycle import PAYABLE, Action, Payment, PlatformStatus, VisitState, action_for
+from crowd_imi.platforms.base import Capability, Platform, PostingState, price
 from crowd_imi.promises import Promised, promised
 from crowd_imi.records import Money
 from crowd_imi.stock import ArmStatus, Stock, arm_status, excluded_by, take_stock, together
 from crowd_imi.store import Store
 from crowd_imi.store.money import bonus_spending
 from crowd_imi.store.postings import MAIN, PILOT, postings
-from crowd_imi.store.submissions import submission_ids, verdicts, visits_of
+from crowd_imi.store.submissions import submission_ids, verdicts, visits_of, visits_with_remarks
 from crowd_imi.store.tables import Posting, Visit
 from crowd_imi.study import Study
 
@@ -34,12 +34,14 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     posted = posting is not None and posting.platform_id is not None
     label = MAIN if posting is None else posting.label
     statuses, places = _read_platform(platform, posting)
+    state = _state(platform, posting)
     each = price(platform, study.file.pay.reward_money)
     with store.read() as session:
         bonuses = promised(session, study, platform)
-    stock = take_stock(study, store, each, beside=bonuses.beside, each_beside=bonuses.each)
     with store.people() as people:
         submissions = submission_ids(people, platform.name)
+    kept = bonuses.beside + _undecided(store, submissions, statuses) * each.amount
+    stock = take_stock(study, store, each, beside=kept, each_beside=bonuses.each)
     with store.read() as session:
         visits = visits_of(session, posting.id) if posting else []
         judged = verdicts(session)
@@ -49,6 +51,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         left = attrition(session, visits)
         surplus = surplus_visits(session)
         proposal = top_up(session, study, store, platform)
+        wrote = len(visits_with_remarks(session))
         committed = stock.payable * each.amount + bonus_spending(session) + bonuses.beside
     # Where only those are listed who handed in, others are at it.
     unlisted = None if Capability.LISTS_ACTIVE in platform.capabilities else PlatformStatus.ACTIVE.value
@@ -63,6 +66,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         study=study.file.study.name,
         platform=platform.name,
         posted=posted and label == MAIN,
+        state=state,
         arms=tuple(arm_status(arm.id, stock, judged) for arm in study.file.arms),
         pilot=_pilot(study, store, each, bonuses),
         units=units,
@@ -82,9 +86,20 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         differences=_differences(visits, there),
         strays=sum(statuses[stray] in OCCUPYING for stray in strays),
         remarks=_remarks(ledger),
-        next=tuple(next_steps(going_on, visits, there, max(0, places - taken))) if posted else (),
-        complete=stock.complete,
+        closing_remarks=wrote,
+        next=() if state is None else tuple(next_steps(going_on, visits, there, max(0, places - taken), state, label)),
+        complete=stock.complete or (posted and label == MAIN and state is PostingState.STOPPED and not stock.pending),
     )
+
+
+def closing_remarks(study: Study, store: Store) -> ClosingRemarks:
+    """What participants wrote on the last page, the pilot's too."""
+    with store.read() as session:
+        remarks = tuple(
+            ClosingRemark(visit=visit.id, label=visit.label, arm=arm, state=visit.state, text=visit.feedback or "")
+            for visit, arm in visits_with_remarks(session)
+        )
+    return ClosingRemarks(study=study.file.study.name, remarks=remarks)
 
 
 def _shown_posting(store: Store, platform: str) -> Posting | None:
@@ -113,6 +128,22 @@ def _read_platform(platform: Platform, posting: Posting | None) -> tuple[dict[st
         return {}, 0
     statuses = {submission.id: submission.status for submission in platform.submissions(posting.platform_id)}
     return statuses, platform.places(posting.platform_id)
+
+
+def _undecided(store: Store, submissions: Mapping[str, str], statuses: Mapping[str, str]) -> int:
+    """Who handed in and isn't owed anything: a person may approve them there all the same, so their money is kept."""
+    with store.read() as session:
+        every = {visit.id: visit for posting in postings(session) for visit in visits_of(session, posting.id)}
+    ours = {submissions[visit]: every[visit].state in PAYABLE for visit in every.keys() & submissions.keys()}
+    waiting = (PlatformStatus.AWAITING_REVIEW, PlatformStatus.WRONG_CODE)
+    return sum(status in waiting and not ours.get(submission, False) for submission, status in statuses.items())
+
+
+def _state(platform: Platform, posting: Posting | None) -> PostingState | None:
+    """The platform knows, also of what was done on its website; but what we stopped stays so."""
+    if posting is None or posting.platform_id is None:
+        return None
+    return PostingState.STOPPED if posting.state == PostingState.STOPPED else platform.state(posting.platform_id)
 
 
 def _differences(visits: Sequence[Visit], there: Mapping[str, str | None]) -> tuple[Difference, ...]:

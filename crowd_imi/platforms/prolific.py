@@ -266,15 +266,40 @@ class ProlificPlatform:
     def send_bonuses(self, orders: Sequence[BonusOrder], note: Callable[[str], None]) -> str:
         """Pay bonuses in one batch. Prolific keeps neither key nor reason; the batch's id is noted before it is paid."""
         posting = self.submission(orders[0].submission).posting
-        lines = "\n".join(f"{_id(o.submission)},{o.money.amount // 100}.{o.money.amount % 100:02d}" for o in orders)
-        # Made twice after a cut, a batch costs nothing: only paying it does.
-        content = {"study_id": posting, "csv_bonuses": lines}
-        made = self._api.put("submissions/bonus-payments/", content, method="POST")
-        _require_whole(made, sum(order.money.amount for order in orders))
+        made = self._made(posting, orders)
+        self._require_whole(made, posting, orders)
         batch = str(made["id"])
         note(f"batch {batch}")
         self._api.once(f"bulk-bonus-payments/{_id(batch)}/pay/", {})
         return f"batch {batch}"
+
+    def _made(self, posting: str, orders: Sequence[BonusOrder]) -> Mapping[str, Any]:
+        """A batch that isn't paid yet; made twice, after a cut or to look at, it costs nothing: only paying it does."""
+        lines = "\n".join(f"{_id(o.submission)},{o.money.amount // 100}.{o.money.amount % 100:02d}" for o in orders)
+        made: Mapping[str, Any] = self._api.put(
+            "submissions/bonus-payments/", {"study_id": posting, "csv_bonuses": lines}, method="POST"
+        )
+        return made
+
+    def _require_whole(self, made: Mapping[str, Any], posting: str, orders: Sequence[BonusOrder]) -> None:
+        """Make sure that Prolific took all bonuses of a batch, while nothing is paid; its sum is in minor or major units.
+
+        A hundredth of the whole may be all of it in major units, or one bonus of a hundred in minor ones: then the unit is
+        read off a batch of a single bonus.
+        """
+        understood, amount = made.get("amount"), sum(order.money.amount for order in orders)
+        if not isinstance(understood, int | float) or understood == amount:
+            return
+        if round(100 * understood) == amount:
+            if len(orders) == 1 or amount % 100:
+                return
+            single = self._made(posting, orders[:1]).get("amount")
+            if isinstance(single, int | float) and round(100 * single) == orders[0].money.amount:
+                return
+        raise PlatformError(
+            f"Prolific made bonuses of {understood} of a list of {amount} (in minor units), so it left some out; nothing was "
+            "paid: pay them in parts, to see which"
+        )
 
     def bonuses(self, submission: str) -> tuple[PlatformBonus, ...]:
         found = self._api.get(f"submissions/{_id(submission)}/")
@@ -444,16 +469,6 @@ def _id(identity: str) -> str:
 def _study_of(found: Mapping[str, Any]) -> str:
     study = found.get("study_id") or found.get("study")
     return str(study.get("id") if isinstance(study, Mapping) else study)
-
-
-def _require_whole(batch: Mapping[str, Any], amount: int) -> None:
-    """Make sure that Prolific took all bonuses of a batch, while nothing is paid; its sum is in minor or major units."""
-    understood = batch.get("amount")
-    if isinstance(understood, int | float) and round(100 * understood) not in (100 * amount, amount):
-        raise PlatformError(
-            f"Prolific made bonuses of {understood} of a list of {amount} (in minor units), so it left some out; nothing was "
-            "paid: pay them in parts, to see which"
-        )
 
 
 def _bonuses(found: Mapping[str, Any], currency: str) -> tuple[PlatformBonus, ...]:

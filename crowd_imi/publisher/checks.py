@@ -22,6 +22,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_TITLE = {"prolific": 120, "mturk": 128}
 """Characters of a posting's title that a platform takes."""
 
+_TEMPLATE = {"contact": "you@example.org", "investigator": "Your name", "institution": "Your institution"}
+"""What the templates have of ``[pages]``; real people would read it in the invitation and the consent."""
+
 
 def require_ready(study: Study, plan: Plan) -> None:
     """Make sure that the tasks show the pack that lies there, nothing vetoed, and that a person has looked it through.
@@ -75,6 +78,8 @@ def posting_problems(
         PlatformError: the platform doesn't accept the credentials, or can't be asked.
     """
     yield from url_problems(choice)
+    if choice.name != "local" and not _is_tried_out(choice):
+        yield from _unfilled(study)
     longest = LONGEST_TITLE.get(choice.name)
     if longest is not None and len(study.file.study.title) > longest:
         yield (f"study.title has {len(study.file.study.title)} characters, and {choice.name} takes {longest}; make it shorter")
@@ -136,8 +141,17 @@ def _is_tried_out(choice: Choice) -> bool:
     return own or (choice.name == "link" and urlsplit(choice.pages_url).hostname in LOOPBACK)
 
 
+def _unfilled(study: Study) -> Iterator[str]:
+    """Keys that participants read and that still say what the template that ``init`` writes says."""
+    for name in ("contact", "investigator", "institution"):
+        said = getattr(study.file.pages, name)
+        if said == _TEMPLATE[name]:
+            yield f"pages.{name} = {said!r} is what the template says, and participants read it; put your own"
+
+
 def concerns(study: Study) -> Iterator[str]:
     """What doesn't keep a study from being published, and deserves a thought before it is."""
+    yield from _unfilled(study)
     images = study.file.images
     if images.restricted:
         yield (

@@ -19,6 +19,8 @@ TIMEOUT = (5, 15)
 def reach_problems(study: Study, plan: Plan, choice: Choice) -> Iterator[str]:
     """Everything that is wrong with where participants are sent, a line each; asks the pages to prove whose they are.
 
+    Before the first ``publish`` there are no pages to serve: that they don't answer isn't wrong yet (``not_served_yet``).
+
     Args:
         study: whose key the pages must know.
         plan: one of its sprites is fetched.
@@ -26,6 +28,7 @@ def reach_problems(study: Study, plan: Plan, choice: Choice) -> Iterator[str]:
     """
     base = choice.pages_url.rstrip("/")
     start = f"start them with `{command('serve', study.folder)}`, leave them running, and run this again"
+    begun = study.database.exists()
     challenge = secrets.token_hex(16)
     with requests.Session() as session:
         try:
@@ -34,10 +37,13 @@ def reach_problems(study: Study, plan: Plan, choice: Choice) -> Iterator[str]:
             yield f"{base}: its certificate isn't accepted, so no participant's browser would open it; mend the certificate"
             return
         except requests.RequestException as error:
-            yield f"{base}: the task pages can't be reached ({type(error).__name__}); {start}"
+            if begun:
+                yield f"{base}: the task pages can't be reached ({type(error).__name__}); {start}"
             return
         if 300 <= reply.status_code < 400:
             yield f"{base}: sends on to {_where(reply)}; give --pages-url the address where the pages really are"
+            return
+        if not begun:
             return
         said = _answer(reply)
         if said is None:
@@ -49,6 +55,20 @@ def reach_problems(study: Study, plan: Plan, choice: Choice) -> Iterator[str]:
             )
         else:
             yield from _sprite_problems(session, base, plan)
+
+
+def not_served_yet(study: Study, choice: Choice) -> str | None:
+    """Why nobody can say yet whether the pages work, and how to come there; None once there is something to serve."""
+    if study.database.exists():
+        return None
+    publish = command("publish", study.folder, "--on", choice.name, "--pages-url", choice.pages_url)
+    if choice.name == "local":
+        return f"the pages can be served once `{publish}` has posted the study; then `{command('serve', study.folder)}`"
+    return (
+        f"whether the pages answer at {choice.pages_url} can't be seen yet, as there is nothing to serve before the first "
+        f"publish: `{publish}` (with --pilot N for a pilot) asks for them before it posts anything, and stops; then start them "
+        f"with `{command('serve', study.folder)}`, leave them running, and give the same publish again"
+    )
 
 
 def _sprite_problems(session: requests.Session, base: str, plan: Plan) -> Iterator[str]:

@@ -11,6 +11,7 @@ from crowd_imi.errors import ScoringError
 from crowd_imi.records import Condition, Difficulty, Record
 from crowd_imi.scoring import effects, wording
 from crowd_imi.scoring.alpha import Alpha, fit_alpha, machine_mis
+from crowd_imi.scoring.machine import UNIT_COLUMNS
 from crowd_imi.scoring.mis import Scores
 from crowd_imi.scoring.reliability import Reliability
 from crowd_imi.seeds import generator
@@ -65,20 +66,25 @@ class Machine:
         if self.alpha is None:
             return f"No α could be fitted ({self.problem}), so that a unit's machine score is its share of panels with Δ > 0."
         found = self.alpha
+        folds = f"{_minus(min(found.folds), 2)} to {_minus(max(found.folds), 2)}"
         said = (
-            f"α = {found.value:.2f} [{_end(found.low)}, {_end(found.high)}] (95 %, units drawn anew), from {found.responses:,} "
-            f"responses to {found.units} units; left out by fifths, units gave {min(found.folds):.2f} to {max(found.folds):.2f}, "
-            f"and a response of theirs a mean log-likelihood of {found.held_out:.3f} (chance: {np.log(0.5):.3f})."
-        ).replace("-", "−")
+            f"α = {_minus(found.value, 2)} [{_end(found.low)}, {_end(found.high)}] (95 %, units drawn anew), from "
+            f"{found.responses:,} responses to {found.units} units; left out by fifths, units gave {folds}, and a response of "
+            f"theirs a mean log-likelihood of {_minus(found.held_out)} (chance: {_minus(float(np.log(0.5)))})."
+        )
         return said if self.fitted else f"{said} It isn't above 0, so that a unit's machine score is its share of Δ > 0."
 
 
 def _end(value: float | None) -> str:
-    return wording.NOTHING if value is None else f"{value:.2f}"
+    return wording.NOTHING if value is None else _minus(value, 2)
 
 
-def read_predictions(folder: Path, pack_sha256: str) -> tuple[str, pd.DataFrame] | None:
-    """The similarity's name and Δ of every panel, as ``predict`` wrote them.
+def _minus(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def read_predictions(folder: Path, pack_sha256: str) -> tuple[str, pd.DataFrame, pd.DataFrame] | None:
+    """The similarity's name, Δ of every panel, and a row per unit, as ``predict`` wrote them.
 
     Args:
         folder: the study's ``report/``.
@@ -99,7 +105,7 @@ def read_predictions(folder: Path, pack_sha256: str) -> tuple[str, pd.DataFrame]
     missing = [
         f"{name}: {column}"
         for name, table, columns in (
-            (UNITS, units, ("similarity", "pack_sha256")),
+            (UNITS, units, tuple(UNIT_COLUMNS)),
             (PANELS, panels, ("arm", "unit", "batch", "delta")),
         )
         for column in columns
@@ -109,7 +115,7 @@ def read_predictions(folder: Path, pack_sha256: str) -> tuple[str, pd.DataFrame]
         raise ScoringError(f"{folder}: columns are missing ({', '.join(missing) or 'all'}); run `crowd-imi predict` again")
     if set(units["pack_sha256"]) != {pack_sha256}:
         return None
-    return str(units["similarity"].iloc[0]), panels
+    return str(units["similarity"].iloc[0]), panels, units
 
 
 def machine_against_people(

@@ -73,7 +73,8 @@ def _sized(effect: Effect | None) -> str:
 
 
 def _told(sentence: str, remarks: Sequence[str]) -> str:
-    return f"{sentence} Note: {'; '.join(remarks)}." if remarks else sentence
+    said = f"{sentence} Note: {'; '.join(remarks)}." if remarks else sentence
+    return said.replace(" = ", wording.unbroken(" = "))
 
 
 def model_sentence(test: ModelTest) -> str:

@@ -269,7 +269,7 @@ _LEFT_OUT = """\
   study; whoever has neither the study's key nor the lab's can't trace it back.
 - Dates and times of day of every visit and answer: together with a platform's records they would find a person again. Durations
   are kept, and counted from arrival or from the step before.
-- Free-text feedback, browser, window size, and events such as a change of tab.
+- What participants wrote on the last page (it may say who they are), browser, window size, and events such as a change of tab.
 - Pay.
 - Whoever arrived and didn't consent; practice answers; answers in submissions that weren't finished or judged."""
 

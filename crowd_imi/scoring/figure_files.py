@@ -27,7 +27,8 @@ def data(scores: Scores, people: Mapping[str, Any], spent: Spending, machine: Ma
     """
     units = tables.unit_table(scores)
     shown = ["arm", "model", "null", "condition", "difficulty", "layer", "depth", "unit", "responses", "proportion_correct"]
-    money = {"spent": spent.spent.amount, "cap": spent.cap.amount, "currency": spent.cap.currency, "submissions": spent.paid}
+    sums = {name: getattr(spent, name).amount for name in ("spent", "rewards", "bonuses", "cap")}
+    money = {**sums, "currency": spent.cap.currency, "submissions": spent.paid, "bonuses_paid": spent.bonuses_paid}
     return {
         "groups": tables.model_table(scores.groups)[["model", "condition", "difficulty", "units", "mean", "low", "high"]],
         "units": units[[*shown, "low", "high"]],

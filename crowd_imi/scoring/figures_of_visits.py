@@ -208,15 +208,19 @@ def _minute_scale(axis: Axes, total: "pd.Series[float]", bounds: tuple[float, fl
 
 @styled
 def money_spent(spent: Spending) -> tuple[Figure, str]:
-    """What was spent, as a part of the cap."""
+    """What was spent, rewards and bonuses, as a part of the cap."""
     cap = max(1, spent.cap.amount, spent.spent.amount)
     figure = Figure(figsize=(WIDTH, 0.75))
     axis = axes_at(figure, 0.05, 0.12, WIDTH - 0.1, 0.3)
     axis.set_axis_off()
     axis.set_xlim(0, cap)
     axis.barh(0, spent.cap.amount, height=1, color="#ececec")
-    axis.barh(0, spent.spent.amount, height=1, color=_BLUE)
-    axis.text(0, 0.75, f"{spent.spent} spent", va="bottom", weight="bold", color=_BLUE)
+    axis.barh(0, spent.rewards.amount, height=1, color=_BLUE)
+    axis.barh(0, spent.bonuses.amount, left=spent.rewards.amount, height=1, color=_ORANGE, hatch="///", edgecolor=SOFT, lw=0.4)
+    bonuses = f", {spent.bonuses} of it in bonuses (hatched)" if spent.bonuses.amount else ""
+    axis.text(0, 0.75, f"{spent.spent} spent{bonuses}", va="bottom", weight="bold", color=_BLUE)
     axis.text(cap, 0.75, f"cap {spent.cap}", va="bottom", ha="right", color=SOFT)
     share = spent.spent.amount / spent.cap.amount if spent.cap.amount else 0
-    return figure, f"{spent.spent} of {spent.cap} spent ({100 * share:.0f} %), on {count(spent.paid, 'submission')}."
+    beside = f" and {count(spent.bonuses_paid, 'bonus', 'bonuses')}" if spent.bonuses_paid else ""
+    said = f"{spent.spent} of {spent.cap} spent ({100 * share:.0f} %), on {count(spent.paid, 'submission')}{beside}."
+    return figure, said

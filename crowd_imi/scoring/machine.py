@@ -138,8 +138,17 @@ def predict(study: Study, pack: Pack, similarity: Similarity, track: Track = sil
         columns=list(PANEL_COLUMNS),
     )
     units = _unit_table(pack, panels, similarity.name)
-    groups = tuple(_group(pack.manifest.seed, members) for members in _grouped(units))
-    return Predictions(similarity.name, similarity.digest, len(images), panels, units, groups)
+    return Predictions(similarity.name, similarity.digest, len(images), panels, units, groups_of(units, pack.manifest.seed))
+
+
+def groups_of(units: pd.DataFrame, seed: int) -> tuple[PredictedGroup, ...]:
+    """Arms in the order of the table, then null units; each with its intervals.
+
+    Args:
+        units: columns as in ``UNIT_COLUMNS``.
+        seed: draws the bootstrap.
+    """
+    return tuple(_group(seed, members) for members in _grouped(units))
 
 
 def write(predictions: Predictions, folder: Path) -> tuple[Path, Path]:

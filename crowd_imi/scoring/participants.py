@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from crowd_imi.ledger.books import SPENDING
 from crowd_imi.lifecycle import UNDER_WAY, VisitState
 from crowd_imi.records import Money
 from crowd_imi.study import StudyFile
@@ -61,15 +62,22 @@ class Exclusion:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Where the money went."""
+    """Where the money went, the pilot's too; platforms' fees are in every sum."""
 
     spent: Money
-    """Approved rewards whose payment is done."""
+    """Paid, or sent and not yet known to be paid: as ``status`` and the ledger count it."""
+    rewards: Money
+    """Of it for submissions, whether approved here or found approved on the platform."""
+    bonuses: Money
+    """Of it beside the rewards; a compensation is one of these."""
+    fee: Money
+    """The platform's part of what one submission costs."""
     cap: Money
     paid: int
     """Submissions paid."""
+    bonuses_paid: int
     undecided: int
-    """Payments that are open, refused or held."""
+    """Payments of any kind that are open, refused or held."""
 
 
 def flow(visits: pd.DataFrame) -> pd.DataFrame:
@@ -134,14 +142,28 @@ def minutes(visits: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"arm": done["arm"], "ending": ending[done.index], **taken})
 
 
-def spending(file: StudyFile, intents: pd.DataFrame) -> Spending:
-    """What was spent, from the ledger's sums (``store.answers.intents``)."""
-    currency = file.pay.currency
-    approvals = intents[intents["operation"] == "approve"]
-    done = approvals[approvals["state"] == "done"]
+def spending(file: StudyFile, intents: pd.DataFrame, price: int) -> Spending:
+    """What was spent, from the ledger's sums.
+
+    Args:
+        file: for reward, cap and currency.
+        intents: from ``store.answers.intents``.
+        price: minor units that one submission costs, the platform's fee included.
+    """
+    spends = intents[intents["operation"].isin(SPENDING)]
+    bonus, done = spends["operation"] == "bonus", spends["state"] == "done"
+    counted = done | (spends["state"] == "open")
+
+    def money(chosen: "pd.Series[bool]") -> Money:
+        return Money(amount=int(spends.loc[chosen, "amount"].sum()), currency=file.pay.currency)
+
     return Spending(
-        spent=Money(amount=int(done["amount"].sum()), currency=currency),
-        cap=Money(amount=file.pay.cap, currency=currency),
-        paid=int(done["count"].sum()),
-        undecided=int(approvals["count"].sum() - done["count"].sum()),
+        spent=money(counted),
+        rewards=money(counted & ~bonus),
+        bonuses=money(counted & bonus),
+        fee=Money(amount=max(0, price - file.pay.reward), currency=file.pay.currency),
+        cap=file.pay.cap_money,
+        paid=int(spends.loc[done & ~bonus, "count"].sum()),
+        bonuses_paid=int(spends.loc[done & bonus, "count"].sum()),
+        undecided=int(spends.loc[~done, "count"].sum()),
     )

@@ -31,6 +31,7 @@ from crowd_imi.scoring.canvas import Picture, palette
 from crowd_imi.scoring.compare import compare
 from crowd_imi.scoring.compare_wording import ALPHA
 from crowd_imi.scoring.crossed_tests import against_zero, spread
+from crowd_imi.scoring.machine import SELECTED, groups_of
 from crowd_imi.scoring.mis import Group, Scores
 from crowd_imi.scoring.notes import notes
 from crowd_imi.scoring.panels import disputed, extremes
@@ -41,6 +42,7 @@ from crowd_imi.scoring.stimuli import open_pack
 from crowd_imi.scoring.thresholds import what_ifs
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.answers import intents, main_answers, visits
+from crowd_imi.store.money import current_price
 from crowd_imi.store.tasks import amendments
 from crowd_imi.study import NULL, Study
 
@@ -75,18 +77,18 @@ def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, no
     """
     pack, problem = open_pack(study, store)
     with store.read() as session:
-        visited, ledger, answers = visits(session), intents(session), main_answers(session)
+        visited, answers = visits(session), main_answers(session)
+        spent = participants.spending(study.file, intents(session), current_price(session, study.file.pay.reward))
     comparisons = compare(scores, study.file.study.seed)
     tables.write_comparisons(comparisons, folder)
     reliable = reliabilities(scores, study.file.study.seed)
     tables.write_reliability(reliable, folder)
     predicted = read_predictions(study.folder / "report", store.about("pack_sha256"))
-    machine = machine_against_people(scores, *predicted, reliable, study.file.study.seed) if predicted else None
-    people, money, pictures = _people(study, visited, answers), _money(study, ledger), _pictures(study, scores, machine)
+    machine = machine_against_people(scores, *predicted[:2], reliable, study.file.study.seed) if predicted else None
+    people, pictures = _people(study, visited, answers), _pictures(study, scores, machine)
+    money = figures_of_visits.money_spent(spent)
     drawn = {**pictures, **{name.removesuffix("_picture"): found for name, found in people.items() if name.endswith("_picture")}}
-    figure_files.write(
-        {**drawn, "money": money["money_picture"]}, figure_files.data(scores, people, money["spending"], machine), folder
-    )
+    figure_files.write({**drawn, "money": money}, figure_files.data(scores, people, spent, machine), folder)
     context = {
         "study": study.file,
         "note": note,
@@ -96,6 +98,8 @@ def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, no
         "comparisons": comparisons,
         "reliabilities": reliable,
         "machine": machine,
+        "predicted": groups_of(predicted[2], study.file.study.seed) if predicted else (),
+        "selected": SELECTED,
         "crossed": any(group.crossed is not None for group in scores.groups),
         "pictures": pictures,
         "pairs": len(figures.in_both_conditions(scores)),
@@ -105,7 +109,8 @@ def write_report(study: Study, store: Store, scores: Scores, folder: Path, *, no
         "unanswered": scores.unanswered,
         "by_name": scores.by_name,
         **people,
-        **money,
+        "spending": spent,
+        "money_picture": money,
         "post_hoc": post_hoc(study, visited),
         "facts": _facts(study, store, pack.manifest if pack else None, visited),
         "unit_columns": tables.UNIT_COLUMNS,
@@ -219,11 +224,6 @@ def _people(study: Study, visited: pd.DataFrame, answers: pd.DataFrame) -> dict[
         "minutes": steps.to_dict("index"),
         "minutes_picture": figures_of_visits.visit_times(taken, arms, study.file.exclusion) if len(taken) else None,
     }
-
-
-def _money(study: Study, ledger: pd.DataFrame) -> dict[str, Any]:
-    spent = participants.spending(study.file, ledger)
-    return {"spending": spent, "money_picture": figures_of_visits.money_spent(spent)}
 
 
 def _facts(study: Study, store: Store, manifest: Manifest | None, visited: pd.DataFrame) -> dict[str, str]:

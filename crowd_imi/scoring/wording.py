@@ -25,7 +25,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 def percent(value: float) -> str:
     """``94 %``."""
-    return f"{100 * value:.0f} %"
+    return unbroken(f"{100 * value:.0f} %")
 
 
 def model_name(model: str) -> str:
@@ -52,10 +52,16 @@ def layer_order(by_name: Sequence[str]) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """``p < .001``, ``p = .032``; a dash when there is none."""
+    """``p < .001``, ``p = .032``, ``p > .999``, kept on one line; a dash when there is none."""
     if p is None:
         return NOTHING
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+    said = "p < .001" if p < 0.001 else "p > .999" if p >= 0.9995 else f"p = {p:.3f}".replace("0.", ".", 1)
+    return unbroken(said)
+
+
+def unbroken(text: str) -> str:
+    """A figure whose parts stay on one line: ``rho = −.04``, ``75 %``."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def signed(value: float | None) -> str:

@@ -57,6 +57,13 @@ def visits_of(session: Session, posting: str) -> Sequence[Visit]:
     return session.scalars(select(Visit).where(Visit.posting_id == posting).order_by(Visit.arrived_at, Visit.id)).all()
 
 
+def visits_with_remarks(session: Session) -> Sequence[tuple[Visit, str]]:
+    """Visits whose participant wrote something at the end, each with its arm, in the order of submission; previews aside."""
+    chosen = select(Visit, Task.arm).join(Task, Visit.task_id == Task.id).where(Visit.feedback.is_not(None))
+    query = chosen.where(Visit.label != "preview").order_by(Visit.submitted_at, Visit.id)
+    return [(visit, arm) for visit, arm in session.execute(query)]
+
+
 def visits_to_judge(session: Session, posting: str, states: Collection[str]) -> Sequence[str]:
     """Ids of visits in these states: first those that hold their task, then the others, each in the order of submission."""
     chosen = select(Visit.id).where(Visit.posting_id == posting, Visit.state.in_(sorted(states)))

@@ -148,6 +148,7 @@ class Latents(Readout):
     """One for all latents, shape (1,), or one for each."""
     activation: Literal["relu", "topk", "jumprelu", "binary"]
     k: int | None
+    """Of topk alone."""
 
     def fitted(self, shape: Sequence[int]) -> tuple[Readout, int]:
         channels = shape[0]
@@ -218,8 +219,7 @@ class Latents(Readout):
         passing = pre > 0
         if self.activation == "jumprelu":
             return passing & (pre > self._threshold(units))
-        if self.activation == "topk":
-            assert self.k is not None
+        if self.k is not None:
             highest = self._before(inputs, None).topk(self.k, dim=2, sorted=False).indices
             chosen = torch.zeros((*pre.shape[:2], len(self.weight)), dtype=torch.bool, device=pre.device)
             chosen.scatter_(2, highest, True)
@@ -265,10 +265,13 @@ def load_readouts(section: ModelSection, root: Path, device: torch.device) -> di
 
 
 def _load(name: str, section: ReadoutSection, root: Path, device: torch.device) -> Readout:
-    if section.kind == "neurons":
-        assert section.position is not None
+    if section.position is not None:
         return Neurons(name=name, module=section.layer, sha256=_digest(section, None), position=section.position)
-    assert section.weights is not None
+    if section.weights is None or (section.activation == "topk" and section.k is None):
+        raise VisionError(
+            f"readouts.{name.removeprefix(section.layer + AT)}: what it is read by is missing; give neurons a position, other "
+            "kinds weights, and a topk encoder its k"
+        )
     path = root / section.weights
     key = f"readouts.{name.removeprefix(section.layer + AT)}.weights = {str(section.weights)!r}"
     try:
@@ -367,7 +370,7 @@ def _latents(tensors: _Tensors, section: ReadoutSection, name: str, digest: str)
         centre=tensors.vector(*before),
         threshold=_threshold(tensors, section),
         activation=section.activation,
-        k=section.k,
+        k=section.k if section.activation == "topk" else None,
     )
 
 

@@ -144,7 +144,7 @@ def work(job: Job) -> None:
     study = load_study(folder)
     choice = Choice(name=job.platform, pages_url=PAGES, endpoint_url=job.endpoint)
     platform = open_platform(study, folder, choice)
-    if job.do == "publish" and not (folder / "study.db").exists():
+    if job.do == "publish" and not study.database.exists():
         store = create_store(study, load_plan(study.plan), folder, StoreKind.STUDY)
     else:
         store = Store.open(*database_urls(folder))

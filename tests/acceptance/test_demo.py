@@ -50,6 +50,16 @@ def test_there_is_a_group_for_every_kind_of_unit_and_condition(demo):
     assert all(0 <= group.low <= group.mean <= group.high <= 1 for group in demo.groups)
 
 
+def test_the_machine_answers_the_same_panels_with_null_units_at_chance(demo):
+    found = {(group.model, group.condition): group for group in demo.predicted}
+    assert found.keys() == {(group.model, group.condition) for group in demo.groups}
+    assert all(0 <= group.share_low <= group.share <= group.share_high <= 1 for group in demo.predicted)
+    # 8 null units × 5 panels: three standard deviations are 3 × √(.25 / 40) = .24.
+    assert abs(found["null", "natural"].share - 0.5) <= 0.24
+    assert found["trained", "natural"].share > 0.8
+    assert "No machine has looked" not in demo.report.read_text(encoding="utf-8")
+
+
 def test_report_tables_and_gallery_are_where_it_says(demo):
     assert demo.report.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert demo.units_csv.read_text().count("\n") == 1 + 16 + 8 + 8 + 8

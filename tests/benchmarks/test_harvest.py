@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import harvest
-from benchmarks.fortnight import MINUTE, START, Name, Size
+from benchmarks.counted_standins import MINUTE, START, Name
+from benchmarks.fortnight_study import Size
 from benchmarks.published_harvest import compare
 
 SMALL = Size(arms=2, tasks_per_arm=2, round_minutes=480, days=7, kills=0.5)
@@ -32,6 +33,7 @@ def test_events_come_on_each_platform(told, platform: Name):
     events = told["platforms"][platform]["events"]
     # Whoever comes and hands in is told of twice at least; each letter has at most one fate beside being brought.
     assert events["sent"] >= 2 * SMALL.tasks and events["lost"] + events["twice"] + events["late"] <= events["sent"]
+    assert events["arrived"] > 0
 
 
 def test_the_table_names_every_fault(told):

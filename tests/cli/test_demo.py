@@ -10,6 +10,7 @@ from crowd_imi.cli.output import Output
 from crowd_imi.errors import RehearsalError
 from crowd_imi.rehearsal.demo.records import NOTE, Demo
 from crowd_imi.scoring import Group
+from crowd_imi.scoring.machine import PredictedGroup
 
 
 def group(model: str, mean: float | None, low: float | None, high: float | None) -> Group:
@@ -32,6 +33,23 @@ def group(model: str, mean: float | None, low: float | None, high: float | None)
     )
 
 
+def predicted(model: str, share: float, low: float, high: float) -> PredictedGroup:
+    return PredictedGroup(
+        model=model,
+        condition="natural",
+        difficulty="easy",
+        arm="trained-natural-easy",
+        units=24,
+        panels=240,
+        share=share,
+        share_low=low,
+        share_high=high,
+        delta=0.004,
+        delta_low=-0.01,
+        delta_high=0.02,
+    )
+
+
 def demo(**changes: object) -> Demo:
     figures = {
         "study": Path("demo"),
@@ -47,6 +65,7 @@ def demo(**changes: object) -> Demo:
         "participants": 92,
         "mismatches": (),
         "groups": (group("trained", 0.9875, 0.975, 0.9969), group("null", 0.5167, 0.4625, 0.5708)),
+        "predicted": (predicted("trained", 0.9958, 0.9875, 1.0), predicted("null", 0.5375, 0.4917, 0.5833)),
     }
     return Demo(**{**figures, **changes})
 
@@ -57,6 +76,9 @@ def test_a_person_reads_a_row_per_group_and_where_everything_lies(capsys):
     rows = [line.split() for line in lines]
     assert ["trained", "natural", "easy", "24", "30", "7", ".99", "[.97,", "1.00]", ".99"] in rows
     assert ["null", "units", "natural", "easy", "24", "30", "7", ".52", "[.46,", ".57]", ".52"] in rows
+    # The machine's answers to the same panels, under the people's.
+    assert ["trained", "natural", "easy", "24", "1.00", "[.99,", "1.00]", ".00", "[\N{MINUS SIGN}.01,", "+.02]"] in rows
+    assert ["null", "units", "natural", "easy", "24", ".54", "[.49,", ".58]", ".00", "[\N{MINUS SIGN}.01,", "+.02]"] in rows
     assert lines[-5:] == [
         NOTE,
         "report:  demo/report.html",

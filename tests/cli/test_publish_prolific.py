@@ -145,6 +145,7 @@ def test_pages_that_were_started_for_another_platform_are_noticed(study: Study, 
 @pytest.mark.parametrize("kind", [StoreKind.PREVIEW, StoreKind.REHEARSAL])
 def test_the_pages_of_a_preview_or_a_rehearsal_are_noticed(study: Study, rig: ProlificRig, kind: StoreKind):
     plan, folder = load_plan(study.plan), study.rehearsal("another")
+    create_store(study, plan, study.folder, StoreKind.STUDY).close()
     platform = open_platform(study, folder, Choice(name="prolific", endpoint_url=rig.url)) if kind == "rehearsal" else None
     store = create_store(study, plan, folder, kind)
     with in_thread(create_app(study, store, platform, run_folder=folder)) as address:
@@ -216,7 +217,24 @@ def test_check_names_every_problem_at_once(study: Study, rig: ProlificRig):
     problems = json.loads(found.stdout)["problems"]
     assert any("balance" in problem for problem in problems)
     assert any("less than 8.00 USD" in problem and "--accept-low-pay" in problem for problem in problems)
-    assert any("can't be reached" in problem for problem in problems)
+
+
+def test_check_before_the_first_publish_asks_for_nothing_that_cannot_be_done_yet(study: Study, rig: ProlificRig):
+    where = ["--on", "prolific", "--endpoint-url", rig.url, "--pages-url", "http://127.0.0.1:9"]
+
+    def checked() -> dict[str, list[str]]:
+        return json.loads(run("check", study.folder, *where, "--json").stdout)
+
+    before = checked()
+    assert not any("serve" in problem for problem in before["problems"])
+    remark = before["remarks"][-1]
+    first = f"crowd-imi publish {study.folder} --on prolific --pages-url http://127.0.0.1:9"
+    assert first in remark and remark.index(first) < remark.index(f"`crowd-imi serve {study.folder}`")
+    # What it says: publish makes what serve needs, and stops.
+    assert run("publish", study.folder, *where, "--yes").exit_code == 1 and rig.postings() == []
+    begun = checked()
+    assert f"start them with `crowd-imi serve {study.folder}`" in begun["problems"][-1]
+    assert remark not in begun["remarks"]
 
 
 def test_a_draft_that_prolific_refused_is_published_as_it_is_meant_later(study: Study, rig: ProlificRig):

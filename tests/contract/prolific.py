@@ -17,6 +17,8 @@ from crowd_imi.platforms.standins.prolific.desk import Account
 from crowd_imi.study import ProlificSection
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
     from tests.contract.rigs import Rig
 
 TOKEN = "the-token-of-the-tests"
@@ -90,10 +92,8 @@ class ProlificRig:
 
 
 @contextmanager
-def served(folder: Path, account: Account) -> Iterator[str]:
-    """A stand-in's address, on a port of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    app = create_app(folder, account)
+def listening(app: "WSGIApplication") -> Iterator[str]:
+    """An app's address, on a port of its own."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -103,6 +103,17 @@ def served(folder: Path, account: Account) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def served(folder: Path, account: Account) -> Iterator[str]:
+    """A stand-in's address, on a port of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    app = create_app(folder, account)
+    try:
+        with listening(app) as url:
+            yield url
+    finally:
         app.close()
 
 

@@ -238,6 +238,48 @@ def whereabouts(_):
     return ray.get_runtime_context().get_node_id(), os.getpid()
 
 
+def test_a_run_that_loses_the_last_worker_of_a_cluster_says_so_and_the_next_goes_on(one, cluster, monkeypatch, tmp_path):
+    import ray
+
+    from crowd_imi.factory.cluster.on_ray import OnRay
+
+    begin, workers = OnRay._begin, []
+
+    def begin_with_one(crew):
+        crew._count = 1
+        begin(crew)
+        workers.extend(crew._workers)
+        return 1
+
+    def kill_it():
+        ray.kill(workers[0])
+
+    monkeypatch.setattr(OnRay, "_begin", begin_with_one)
+    study = like(one, tmp_path)
+    with pytest.raises(FactoryError, match=r"worker 0 of the cluster is lost .* it was the last; run the same command again"):
+        render(study, Watched("recording net", 40, kill_it), Options(cluster=cluster[0].address))
+    assert not (study.pack / "manifest.json").exists()
+    again = Watched("nothing", 0, None)
+    render(study, again)
+    assert same(study, one) and not list(study.recordings.glob("*/*/shards"))
+    assert again.seen["recording net"] == again.totals["recording net"] <= 132 - 2 * 16  # two batches were kept, or three
+
+
+def test_workers_that_never_come_are_not_waited_for_for_ever(one, cluster, monkeypatch, tmp_path):
+    from crowd_imi.factory.cluster import on_ray
+
+    begin = on_ray.OnRay._begin
+
+    def begin_without_room(crew):  # as after a machine has gone, whose processors were counted
+        crew._cpus = 10_000
+        return begin(crew)
+
+    monkeypatch.setattr(on_ray.OnRay, "_begin", begin_without_room)
+    monkeypatch.setattr(on_ray, "COMING_SECONDS", 1)
+    with pytest.raises(FactoryError, match="of the cluster didn't come within 1 s, and it was the last; run the same command"):
+        render(like(one, tmp_path), options=Options(cluster=cluster[0].address))
+
+
 def test_two_ray_nodes_give_the_bits_of_one_process_also_when_one_is_killed_in_the_middle(
     one, cluster, working, tmp_path, caplog
 ):

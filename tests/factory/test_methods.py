@@ -1,19 +1,25 @@
 """Feature visualisation as a method of explanation: groups, what is kept, what becomes of units that photographs beat."""
 
+import re
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from crowd_imi.factory import methods
+from crowd_imi.factory.anew import make_anew
 from crowd_imi.factory.gallery import write_gallery
 from crowd_imi.factory.groups import Group, cut
 from crowd_imi.factory.methods import FeatureVisualisation
 from crowd_imi.factory.network import Network
 from crowd_imi.factory.pack import PackWriter
 from crowd_imi.factory.render import render
+from crowd_imi.factory.visualize import Diverged
+from crowd_imi.factory.visualize.ascent import diverged
 from crowd_imi.pack import Pack
+from crowd_imi.plan import Amendment, VoidedUnit
 from crowd_imi.records import Unit
 from crowd_imi.study import VisualisationSection
 from crowd_imi.vision.layers import describe_layers
@@ -22,6 +28,10 @@ from tests.factory.conftest import STUDY_TOML
 from tests.tiny import write_study
 
 SYNTHETIC = "net-synthetic-easy"
+
+
+def fail(*_):
+    raise AssertionError("made again")
 
 
 def units(*of_layers):
@@ -59,10 +69,6 @@ def test_whichever_unit_is_asked_for_first_a_group_comes_out_the_same(made, tmp_
 def test_a_unit_whose_group_was_finished_is_not_made_again(made, tmp_path, monkeypatch):
     make, (first, second) = made
     before = make(tmp_path).visualised(first)
-
-    def fail(*_):
-        raise AssertionError("made again")
-
     monkeypatch.setattr(Group, "made", fail)
     again = make(tmp_path)
     assert again.visualised(first) == before and again.visualised(second).unit == second
@@ -81,6 +87,13 @@ def test_the_pack_tells_how_its_visualisations_were_made(rendered):
     real, _, null = Pack(rendered.pack).manifest.arm(SYNTHETIC).units
     assert real.visualised is not None and real.visualised.max.steps == 2
     assert null.visualised == real.visualised
+    for side, sign in (("min", -1), ("max", 1)):
+        # The photographs that drive it most are the natural references of the same unit.
+        natural = next(e for e in Pack(rendered.pack).manifest.arm("net-natural-easy").units if e.unit == real.unit)
+        best = max(sign * each.activation for panel in natural.panels for each in panel.references.side(side))
+        made, shown_first = real.visualised.side(side), real.panels[0].references.side(side)[0]
+        assert sign * made.best_natural >= best - 1e-6
+        assert made.beats_natural == (sign * shown_first.activation >= sign * made.best_natural)
     assert all(entry.visualised is None for entry in Pack(rendered.pack).manifest.arm("net-natural-easy").units)
 
 
@@ -91,35 +104,98 @@ def with_policy(rendered, folder, policy):
     return study
 
 
-@pytest.fixture
-def surpassed(rendered, monkeypatch):
+def surpass(rendered, patch):
     """The first unit of the synthetic arm: its visualisations count as weaker than a photograph, all others' as stronger."""
     unit = Pack(rendered.pack).manifest.arm(SYNTHETIC).units[0].unit
-    monkeypatch.setattr(methods, "short_of", lambda kept: "too weak" if kept.unit == unit else None)
+    patch.setattr(methods, "short_of", lambda kept: "too weak" if kept.unit == unit else None)
     return unit
+
+
+@pytest.fixture
+def surpassed(rendered, monkeypatch):
+    return surpass(rendered, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def left_out(rendered, tmp_path_factory):
+    """A study whose synthetic arm passes over that unit."""
+    study = with_policy(rendered, tmp_path_factory.mktemp("left-out"), "leave_out")
+    with pytest.MonkeyPatch.context() as patch:
+        surpass(rendered, patch)
+        render(study)
+    return study
 
 
 def shown(manifest, arm):
     return [entry.unit for entry in manifest.arm(arm).units if not entry.unit.null]
 
 
-@pytest.mark.parametrize("policy", ["keep", "leave_out", "replace"])
-def test_a_surpassed_unit_is_handled_as_the_study_says(rendered, surpassed, policy, tmp_path):
-    before = Pack(rendered.pack).manifest
-    manifest = render(with_policy(rendered, tmp_path, policy))
+def test_a_surpassed_unit_stays_where_the_study_keeps_such_units(rendered, surpassed, tmp_path):
+    manifest = render(with_policy(rendered, tmp_path, "keep"))
+    assert surpassed in shown(manifest, "net-natural-easy")
+    assert manifest.arm(SYNTHETIC) == Pack(rendered.pack).manifest.arm(SYNTHETIC)
+
+
+def test_a_surpassed_unit_is_left_out_of_synthetic_arms_alone_where_the_study_says_so(rendered, surpassed, left_out):
+    manifest = Pack(left_out.pack).manifest
     natural, synthetic = (shown(manifest, arm) for arm in ("net-natural-easy", SYNTHETIC))
-    assert len(synthetic) == 2 and len(natural) == 6
-    assert (surpassed in synthetic) == (policy == "keep")
-    assert (surpassed in natural) == (policy != "replace")
-    if policy == "keep":
-        assert manifest.arm(SYNTHETIC) == before.arm(SYNTHETIC)
-    if policy == "leave_out":
-        assert natural == shown(before, "net-natural-easy")
-        assert manifest.replacements[-1].unit == surpassed.key
-        assert manifest.replacements[-1].reason == "left out of synthetic arms: too weak"
-        assert manifest.replacements[-1].replaced_by in {unit.key for unit in synthetic}
-    if policy == "replace":
-        assert ("too weak", surpassed.key) in {(one.reason, one.unit) for one in manifest.replacements}
+    assert len(synthetic) == 2 and surpassed not in synthetic
+    assert natural == shown(Pack(rendered.pack).manifest, "net-natural-easy") and surpassed in natural
+    assert manifest.replacements[-1].unit == surpassed.key
+    assert manifest.replacements[-1].reason == "left out of synthetic arms: too weak"
+    assert manifest.replacements[-1].replaced_by in {unit.key for unit in synthetic}
+
+
+def test_a_surpassed_unit_is_replaced_in_all_arms_where_the_study_says_so(rendered, surpassed, tmp_path):
+    manifest = render(with_policy(rendered, tmp_path, "replace"))
+    natural, synthetic = (shown(manifest, arm) for arm in ("net-natural-easy", SYNTHETIC))
+    assert len(synthetic) == 2 and len(natural) == 6 and surpassed not in (*synthetic, *natural)
+    assert ("too weak", surpassed.key) in {(one.reason, one.unit) for one in manifest.replacements}
+
+
+def test_panels_made_anew_keep_their_visualisations_where_a_unit_was_left_out(left_out, monkeypatch):
+    """Groups follow from who is visualised: of other units they would be made again, and images would come out otherwise."""
+    monkeypatch.setattr(Group, "made", fail)
+    before = Pack(left_out.pack).manifest.arm(SYNTHETIC)
+    units = tuple(VoidedUnit(arm=SYNTHETIC, unit=entry.unit.key, revision=2) for entry in before.units)
+    make_anew(left_out, Amendment(name="void-1", kind="void", at=datetime.now(UTC), tasks={}, units=units))
+    after = Pack(left_out.pack).shown(["void-1"]).arm(SYNTHETIC)
+    assert len(after.units) == len(before.units) == 3
+    assert after.units[:2] != before.units[:2]  # queries are drawn by another seed
+    for old, new in zip(before.units, after.units, strict=True):
+        assert [panel.references for panel in new.panels] == [panel.references for panel in old.panels]
+
+
+@pytest.fixture
+def without_numbers(rendered, monkeypatch):
+    """The second unit of the synthetic arm: whichever group it is made in diverges over it."""
+    unit = Pack(rendered.pack).manifest.arm(SYNTHETIC).units[1].unit
+    made = Group.made
+
+    def diverge(group, network, settings):
+        places = [place for place, (each, _) in enumerate(group.wanted) if each == unit]
+        return diverged(group.targets(network)[places[0]], 50, settings) if places else made(group, network, settings)
+
+    monkeypatch.setattr(Group, "made", diverge)
+    monkeypatch.setattr(methods, "short_of", lambda _: None)
+    return unit
+
+
+def test_a_visualisation_without_numbers_ends_the_run_with_its_units_name_and_no_manifest(rendered, without_numbers, tmp_path):
+    study = with_policy(rendered, tmp_path, "keep")
+    where = f"{without_numbers.layer}/{without_numbers.channel}, min"
+    with pytest.raises(Diverged, match=rf"^{re.escape(where)}: its visualisation gives values that aren't finite \(NaN\)"):
+        render(study)
+    assert not (study.pack / "manifest.json").exists()
+
+
+def test_a_unit_whose_visualisation_has_no_numbers_is_left_out_where_the_study_says_so(rendered, without_numbers, tmp_path):
+    manifest = render(with_policy(rendered, tmp_path, "leave_out"))
+    synthetic = shown(manifest, SYNTHETIC)
+    assert len(synthetic) == 2 and without_numbers not in synthetic
+    assert without_numbers in shown(manifest, "net-natural-easy")
+    assert manifest.replacements[-1].unit == without_numbers.key
+    assert manifest.replacements[-1].reason.endswith(": its visualisation gives values that aren't finite")
 
 
 def test_a_visualisation_that_photographs_surpass_says_by_how_much(made, tmp_path):

@@ -66,29 +66,34 @@ def test_no_run_stops_before_its_time():
     assert not watch.converged()
 
 
+def controlled(*seen):
+    """Of a set, after it was looked at at these moments."""
+    control = _Control(TARGET, seen[0])
+    for each in seen:
+        control.see(each)
+    return control
+
+
 def test_the_adaptive_weight_grows_while_all_images_reach_the_best_photograph_and_shrinks_otherwise():
-    control = _Control(TARGET)
-    control.see(climbed(11.0, count=9))
-    higher = control.weight
-    control.see(climbed(9.0, count=9))
-    assert higher > FIRST_WEIGHT and control.weight == pytest.approx(FIRST_WEIGHT)
+    strong, weak = climbed(11.0, count=9), climbed(9.0, count=9)
+    assert controlled(strong).weight > FIRST_WEIGHT
+    assert controlled(strong, weak).weight == pytest.approx(FIRST_WEIGHT)
 
 
 def test_the_adaptive_search_keeps_the_most_different_images_among_those_that_reach_the_best_photograph():
-    control = _Control(TARGET)
-    control.see(climbed(9.0, alike=0.1, mark=1, count=9))  # most different, and too weak
-    control.see(climbed(11.0, alike=0.5, mark=2, others=30.0, count=9))
-    control.see(climbed(10.0, alike=0.3, mark=3, count=9))  # as strong as the photograph is enough
-    control.see(climbed(12.0, alike=0.4, mark=4, count=9))
+    control = controlled(
+        climbed(9.0, alike=0.1, mark=1, count=9),  # most different, and too weak
+        climbed(11.0, alike=0.5, mark=2, others=30.0, count=9),
+        climbed(10.0, alike=0.3, mark=3, count=9),  # as strong as the photograph is enough
+        climbed(12.0, alike=0.4, mark=4, count=9),
+    )
     images = control.found(passes=1).images
     assert images[1:].unique().item() == 3
     assert images[0].unique().item() == 2  # the strongest that was made for the unit alone
 
 
 def test_where_none_reaches_it_the_adaptive_search_keeps_the_strongest():
-    control = _Control(TARGET)
-    for mark, weakest in enumerate((5.0, 8.0, 7.0)):
-        control.see(climbed(weakest, mark=mark, count=9))
+    control = controlled(*(climbed(weakest, mark=mark, count=9) for mark, weakest in enumerate((5.0, 8.0, 7.0))))
     assert control.found(passes=1).images[1:].unique().item() == 1
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import Arrival, arrive, hand_in
 from crowd_imi.keys import completion_code, study_key
@@ -38,6 +39,38 @@ def restore(folder: Path, saved: dict[Path, bytes], store: Store, platform: Loca
         path.write_bytes(content)
 
 
+def begin(session: Session, visit: Visit, now: int) -> None:
+    """Consent, read, practise; ``visit`` is loaded in a transaction that writes."""
+    for state in (S.CONSENTED, S.PRACTISING, S.ANSWERING):
+        move(visit, state, now)
+    visit.consented_at, visit.instructed_at, visit.practised_at = now, now + 30_000, now + 60_000
+    session.add(practice(visit, 1, now, correct=True))
+
+
+def practice(visit: Visit, block: int, now: int, *, correct: bool) -> PracticeAnswer:
+    """A practice block's one answer."""
+    given = {"position": 0, "trial": 0, "row": "upper", "confidence": 3, "rt_ms": 1500.0}
+    return PracticeAnswer(visit_id=visit.id, block=block, correct=correct, at=now, **given)
+
+
+def answer_all(session: Session, visit: Visit, now: int, *, good: bool = True) -> None:
+    """Answer every trial; ``good`` passes every criterion, else catch trials fail."""
+    given = {"choice": "max", "confidence": 2, "rt_ms": 2000.0, "shown_ms": 4000.0, "at": now}
+    trials = session.scalars(select(Trial).where(Trial.task_id == visit.task_id).order_by(Trial.position)).all()
+    for trial in trials:
+        row, correct = ("upper", "lower")[trial.position % 2], good or trial.kind == "main"
+        session.add(Answer(visit_id=visit.id, position=trial.position, row=row, correct=correct, **given))
+    session.flush()
+
+
+def dont_wait_for_the_disk(store: Store, platform: LocalPlatform | None = None) -> None:
+    """Without fsync: nothing here is about a machine that loses its power, and waiting for the disk is most of a test's time."""
+    for engine in (store._engine, store._people, *([] if platform is None else [platform._engine])):
+        if engine.dialect.name == "sqlite":
+            engine.dispose()
+            event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+
+
 def clock() -> SimulatedClock:
     return SimulatedClock(START)
 
@@ -50,6 +83,7 @@ class Crowd:
         assert isinstance(store.clock, SimulatedClock)
         self.folder, self.study, self.store, self.clock = study.folder, study, store, store.clock
         self.platform = LocalPlatform(study.folder / "local.db", self.clock)
+        dont_wait_for_the_disk(store, self.platform)
         self.posting = launch(study, store, self.platform, Choice(pages_url="http://127.0.0.1:1"))
 
     @classmethod
@@ -81,13 +115,8 @@ class Crowd:
 
     def begin(self, visit: Visit) -> None:
         """Consent, read, practise: at the trials, 60 s later."""
-        now = self.clock.now()
         with self.store.write() as session:
-            row = session.get_one(Visit, visit.id)
-            for state in (S.CONSENTED, S.PRACTISING, S.ANSWERING):
-                move(row, state, now)
-            row.consented_at, row.instructed_at, row.practised_at = now, now + 30_000, now + 60_000
-            session.add(self._practice(visit, 1, True))
+            begin(session, session.get_one(Visit, visit.id), self.clock.now())
 
     def fail_practice(self, visit: Visit) -> None:
         """Three blocks, none of them right."""
@@ -97,7 +126,7 @@ class Crowd:
             for state in (S.CONSENTED, S.PRACTISING, S.FAILED_PRACTICE):
                 move(row, state, now)
             row.consented_at, row.instructed_at = now, now + 30_000
-            session.add_all(self._practice(visit, block, False) for block in (1, 2, 3))
+            session.add_all(practice(visit, block, now, correct=False) for block in (1, 2, 3))
 
     def decline(self, visit: Visit) -> None:
         with self.store.write() as session:
@@ -114,22 +143,7 @@ class Crowd:
         now = self.clock.now() + 600_000
         self.clock.set(now)
         with self.store.write() as session:
-            row = session.get_one(Visit, visit.id)
-            trials = session.scalars(select(Trial).where(Trial.task_id == row.task_id).order_by(Trial.position)).all()
-            session.add_all(
-                Answer(
-                    visit_id=visit.id,
-                    position=trial.position,
-                    row=("upper", "lower")[trial.position % 2],
-                    choice="max",
-                    correct=good or trial.kind == "main",
-                    confidence=2,
-                    rt_ms=2000.0,
-                    shown_ms=4000.0,
-                    at=now,
-                )
-                for trial in trials
-            )
+            answer_all(session, session.get_one(Visit, visit.id), now, good=good)
 
     def hand_in(self, name: str) -> None:
         """Complete on the platform."""
@@ -185,16 +199,3 @@ class Crowd:
         """Visit id → participant's name."""
         with self.store.people() as people:
             return {person.visit_id: person.platform_participant for person in people.scalars(select(Person))}
-
-    def _practice(self, visit: Visit, block: int, correct: bool) -> PracticeAnswer:
-        return PracticeAnswer(
-            visit_id=visit.id,
-            block=block,
-            position=0,
-            trial=0,
-            row="upper",
-            confidence=3,
-            correct=correct,
-            rt_ms=1500.0,
-            at=self.clock.now(),
-        )

@@ -8,26 +8,22 @@ from typing import Any
 
 import pytest
 import requests
-from sqlalchemy import select
 
 from crowd_imi.allocation import Arrival, arrive, hand_in
 from crowd_imi.harvester import Difference, harvest, status
 from crowd_imi.harvester.collect import Known
-from crowd_imi.lifecycle import VisitState, move
 from crowd_imi.platforms.base import PostingRequest
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.platforms.standins.prolific.desk import Account
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.records import Money
 from crowd_imi.store import SimulatedClock, Store, StoreKind
-from crowd_imi.store.tables import Answer, Posting, PracticeAnswer, Trial, Visit
+from crowd_imi.store.tables import Posting, Visit
 from crowd_imi.study import Study
 from tests.contract.mturk import mturk
 from tests.contract.prolific import TOKEN, ProlificRig, served
-from tests.harvester.crowd import SMALL, Crowd
+from tests.harvester.crowd import SMALL, Crowd, answer_all, begin
 from tests.tiny import fake_plan, write_study
-
-S = VisitState
 
 
 @dataclass
@@ -50,27 +46,16 @@ class There:
         return arrive(self.store, self.study, arrival)
 
     def begin(self, visit: Visit) -> None:
-        now = self.clock.now()
         with self.store.write() as session:
-            row = session.get_one(Visit, visit.id)
-            for state in (S.CONSENTED, S.PRACTISING, S.ANSWERING):
-                move(row, state, now)
-            row.consented_at, row.instructed_at, row.practised_at = now, now + 30_000, now + 60_000
-            practice = {"block": 1, "position": 0, "trial": 0, "row": "upper", "confidence": 3, "correct": True, "rt_ms": 1.0}
-            session.add(PracticeAnswer(visit_id=visit.id, at=now, **practice))
+            begin(session, session.get_one(Visit, visit.id), self.clock.now())
 
     def finish(self, visit: Visit) -> None:
         self.begin(visit)
-        now = self.clock.now() + 600_000
-        self.clock.set(now)
+        self.clock.set(self.clock.now() + 600_000)
         with self.store.write() as session:
             row = session.get_one(Visit, visit.id)
-            for trial in session.scalars(select(Trial).where(Trial.task_id == row.task_id)).all():
-                given = {"choice": "max", "correct": True, "confidence": 2, "rt_ms": 2000.0, "shown_ms": 2000.0, "at": now}
-                row_name = ("upper", "lower")[trial.position % 2]
-                session.add(Answer(visit_id=visit.id, position=trial.position, row=row_name, **given))
-            session.flush()
-            hand_in(session, row, now)
+            answer_all(session, row, self.clock.now())
+            hand_in(session, row, self.clock.now())
 
     def go(self):
         return harvest(self.study, self.store, self.rig.platform)

@@ -70,6 +70,27 @@ def test_a_round_that_was_told_reads_only_what_it_was_told_about(crowd: Crowd):
     assert harvest(crowd.study, crowd.store, platform, known).paid == 1
 
 
+def test_a_look_at_one_submission_asks_for_it_and_pays_it_and_asks_nothing_else(crowd: Crowd):
+    platform, known = CountingPlatform(crowd.platform), Known()
+    harvest(crowd.study, crowd.store, platform, known)
+    crowd.take_part("anna")
+    platform.asked.clear()
+    assert harvest(crowd.study, crowd.store, platform, known, {crowd.submission_of("anna")}).paid == 1
+    assert [name for name in platform.asked if name != "fee"] == ["submission", "approve"]
+
+
+def test_a_look_offers_places_on_top_of_those_that_the_platform_says_there_are(crowd: Crowd):
+    platform, known = CountingPlatform(crowd.platform), Known()
+    assert harvest(crowd.study, crowd.store, platform, known).places == 4
+    crowd.take_part("ben", good=False)
+    crowd.platform.set_places(crowd.posting.platform_id, 7)  # by a person, since
+    platform.asked.clear()
+    done = harvest(crowd.study, crowd.store, platform, known, {crowd.submission_of("ben")})
+    # Five are needed, Ben's and one for each task; seven are there, and only a round that reads everything takes any back.
+    assert done.places == 7 and "set_places" not in platform.asked
+    assert harvest(crowd.study, crowd.store, platform, known).places == 5
+
+
 def test_a_new_process_begins_by_reading_everything(crowd: Crowd):
     crowd.take_part("anna")
     assert harvest(crowd.study, crowd.store, crowd.platform, Known(), frozenset()).paid == 1

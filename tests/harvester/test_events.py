@@ -7,7 +7,6 @@ and a harvest in a process of its own, as the command starts it.
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,23 +18,21 @@ import pytest
 import requests
 from moto.server import ThreadedMotoServer
 from sqlalchemy import select
-from werkzeug.serving import make_server
 
 from crowd_imi.allocation import Arrival, arrive, hand_in
-from crowd_imi.lifecycle import VisitState, move
 from crowd_imi.pages.app import create_app
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.platforms.prolific import TOKEN_VARIABLE
 from crowd_imi.platforms.standins.prolific.desk import Account
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.store import Store, StoreKind
-from crowd_imi.store.tables import Answer, Notice, Posting, Trial, Visit
+from crowd_imi.store.tables import Notice, Posting, Visit
 from crowd_imi.study import Study
 from tests.contract.mturk import mturk
-from tests.contract.prolific import TOKEN, ProlificRig, served
+from tests.contract.prolific import TOKEN, ProlificRig, listening, served
+from tests.harvester.crowd import answer_all, begin
 from tests.tiny import STUDY_TOML, fake_plan, write_study
 
-S = VisitState
 SOON = 60
 SECRET = "the-workspaces-secret"
 
@@ -59,23 +56,10 @@ class Posted:
     def finishes(self, visit: Visit) -> None:
         """Far too fast, so that the criteria exclude: who is excluded is paid as well."""
         now = self.store.now()
-        given = {
-            "row": "upper",
-            "choice": "max",
-            "correct": True,
-            "confidence": 2,
-            "rt_ms": 2000.0,
-            "shown_ms": 2000.0,
-            "at": now,
-        }
         with self.store.write() as session:
             row = session.get_one(Visit, visit.id)
-            for state in (S.CONSENTED, S.PRACTISING, S.ANSWERING):
-                move(row, state, now)
-            row.consented_at = row.instructed_at = row.practised_at = now
-            for trial in session.scalars(select(Trial).where(Trial.task_id == row.task_id)).all():
-                session.add(Answer(visit_id=visit.id, position=trial.position, **given))
-            session.flush()
+            begin(session, row, now)
+            answer_all(session, row, now)
             hand_in(session, row, now)
 
     def state(self, visit: Visit) -> tuple[str, str]:
@@ -108,21 +92,6 @@ def wait_for(reached: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-@contextmanager
-def pages_of(there: Posted) -> Iterator[str]:
-    """The pages' server on a port of its own."""
-    app = create_app(there.study, there.store, there.rig.platform, run_folder=there.study.folder)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def subscribe(url: str, target: str) -> str:
     """What a person does once on Prolific; returns the workspace's secret."""
     api = requests.Session()
@@ -144,7 +113,7 @@ def test_what_prolifics_courier_brings_is_followed_within_seconds(tmp_path: Path
     with served(tmp_path / "standin", account) as url:
         rig = ProlificRig(url)
         there = Posted(tmp_path / "study", rig, "prolific", url)
-        with pages_of(there) as pages:
+        with listening(create_app(there.study, there.store, there.rig.platform, run_folder=there.study.folder)) as pages:
             monkeypatch.setenv("PROLIFIC_HOOK_SECRET", subscribe(url, f"{pages}/events/prolific"))
             with harvesting(there):
                 rig.fail("duplicate", "duplicate", "duplicate")

@@ -329,6 +329,25 @@ def test_money_that_comes_back_is_offered_again(tmp_path: Path):
     assert crowd.free() == 3 and len(done.short) == 1
 
 
+def test_who_handed_in_without_finishing_keeps_the_money_of_a_place_until_a_person_decides(tmp_path: Path):
+    # Four tasks, money for four: Anna may still be approved on the platform, so that one task is short and the study can end.
+    crowd = Crowd.posted(tmp_path, SMALL.replace("cap = 5000", "cap = 600"))
+    crowd.begin(crowd.arrive("anna"))
+    crowd.hand_in("anna")
+    crowd.pass_time(121)
+    done = go(crowd)
+    assert done.timed_out == 1 and len(done.short) == 1 and crowd.free() == 3
+    for name in ("ben", "carl", "dora"):
+        crowd.take_part(name)
+    done = go(crowd)
+    assert done.complete and len(done.short) == 1
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert [(arm.open, arm.short) for arm in now.arms if arm.valid < arm.tasks] == [(0, 1)]
+    crowd.platform.reject(crowd.submission_of("anna"), "handed in without finishing")
+    done = go(crowd)
+    assert not done.complete and done.short == () and crowd.free() == 1
+
+
 def test_a_late_submission_waits_where_the_money_is_promised_to_others(tmp_path: Path):
     crowd = Crowd.posted(tmp_path, lenient(SMALL.replace("cap = 5000", "cap = 600")))
     late = crowd.arrive("anna")

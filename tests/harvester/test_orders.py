@@ -1,221 +1,385 @@
-"""Whatever the order in which people come, answer and leave, and harvests run or are killed, the rules hold."""
+"""Whatever the order in which people come, answer and leave, platforms say what they say, and harvests run, fail or are killed,
+the rules hold: money, uniqueness, completeness.
 
+What is tested is the table of ``lifecycle`` together with the code that carries it out: arrivals, rounds, ledger and store are
+the real ones, on SQLite. An order is what happens to one participant, here and on the platform, among the rounds that are taken
+meanwhile. One world holds ``PEOPLE`` of them side by side, over the same tasks and under one cap. That is cheaper, as a round
+costs 30 ms however few take part (20,000 worlds of one participant would take hours), and shows more: orders meet where people
+want the same task and the same money. Every life is drawn by hypothesis for itself, so that a failing world shrinks to the few
+people who make it fail.
+
+Two things are left out, as they cost time and decide nothing here: fsync and real SIGKILLs (``benchmarks.harvest`` has them), and
+HTTP (``tests/contract`` has it). So the platform is ``board.Board``, which says each status of the table and has the abilities of
+the local platform, Prolific or Mechanical Turk.
+"""
+
+import copy
 import os
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select
 
-from crowd_imi.allocation import hand_in
+from crowd_imi.allocation import Arrival, arrive, hand_in
 from crowd_imi.errors import PlatformError, Refused
 from crowd_imi.harvester import Harvest, harvest
-from crowd_imi.lifecycle import PAYABLE, UNDER_WAY, VisitState
+from crowd_imi.harvester.collect import Known
+from crowd_imi.lifecycle import HOLDS_TASK, PAYABLE, Action, PlatformStatus, VisitState, action_for, move
+from crowd_imi.platforms.base import Capability, PostingState
+from crowd_imi.platforms.opening import Choice
+from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.stock import take_stock
-from crowd_imi.store.tables import Visit
+from crowd_imi.store import SimulatedClock, Store, StoreKind
+from crowd_imi.store.tables import Answer, Trial, Visit
 from crowd_imi.store.visits import finished_at
-from tests.harvester.crowd import SMALL, Crowd
+from tests.harvester.board import LIKE, Board
+from tests.harvester.crowd import SMALL, START, begin, dont_wait_for_the_disk, practice
 from tests.harvester.death import Death, DyingPlatform, DyingStore, Killed
+from tests.tiny import fake_plan, write_study
 
-S = VisitState
+S, P = VisitState, PlatformStatus
+PEOPLE, HERE, TASKS, REWARD = 40, 20, 24, 150
+"""Orders in a world; those of them who have a task when it begins; tasks; cents."""
 TOML = (
     SMALL.replace("min_total_seconds = 60", "min_total_seconds = 60\nmax_total_seconds = 1000000")
+    .replace("responses = 2", f"responses = {TASKS // 2}")
     .replace("catch = 2", "catch = 2\nmax_attempts = 2")
-    .replace("cap = 5000", "cap = 990")
+    .replace("cap = 5000", f"cap = {TASKS * REWARD}")
 )
-"""Four tasks, 150 each, at most six visits (900 of 990), two attempts per task."""
+UNHEARD = "PROCESSING"
 
-REWARD, CAP, TASKS = 150, 990, 4
+OURS = ("begins", "fails practice", "declines", "answers well", "answers badly", "presses the button")
+THERE = {
+    "hands in": (P.AWAITING_REVIEW, (P.ACTIVE, P.RETURN_ASKED)),
+    "types a wrong code": (P.WRONG_CODE, (P.ACTIVE,)),
+    "types the code of who never began": (P.RETURN_ASKED, (P.ACTIVE,)),
+    "gives the place back": (P.RETURNED, (P.ACTIVE, P.RETURN_ASKED, P.WRONG_CODE, UNHEARD)),
+    "times out there": (P.TIMED_OUT, (P.ACTIVE, P.RETURN_ASKED)),
+    "is screened out": (P.SCREENED_OUT, (P.ACTIVE, P.RETURN_ASKED, P.AWAITING_REVIEW)),
+    "is approved by hand": (P.APPROVED, (P.AWAITING_REVIEW, P.WRONG_CODE)),
+    "is rejected by hand": (P.REJECTED, (P.AWAITING_REVIEW, P.WRONG_CODE)),
+    "is in a state unheard of": (UNHEARD, (P.ACTIVE, P.AWAITING_REVIEW)),
+    "is handed in from it": (P.AWAITING_REVIEW, (UNHEARD,)),
+}
+"""What happens there → (the status that it leads to, those that it may come after)."""
+THERE_ON_MTURK = ("hands in", "gives the place back", "times out there", "is approved by hand", "is rejected by hand")
+TOGETHER = {"finishes well": ("begins", "answers well", "presses the button", "hands in")}
+TOGETHER["finishes badly"] = ("begins", "answers badly", "presses the button", "hands in")
+AGAIN = ("comes again", "takes another place")
+WHAT = ("waits", *OURS, *THERE, *TOGETHER, *TOGETHER, *AGAIN)
+
+STEPS = 6
+DIGIT, LIVES = len(WHAT), len(WHAT) ** STEPS
+SPREAD = 1_000_003
+"""A prime that divides no number of lives."""
 
 
-class Orders(RuleBasedStateMachine):
-    """One run of a study, in an order that hypothesis chooses."""
+def life(person: int, number: int) -> tuple[str, ...]:
+    """What happens to one participant, one thing a step.
 
-    crowd: Crowd
-    saved: dict[Path, bytes]
+    Hypothesis likes to repeat numbers, which would make everybody do the same: so the same number is another life for each.
+    Only 0 is the same for all, and is waiting: what fails shrinks to the few people who matter.
+    """
+    spread = (number * SPREAD + person * SPREAD**2) % LIVES if number else 0
+    return tuple(WHAT[spread // DIGIT**place % DIGIT] for place in range(STEPS))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.crowd.restore(self.saved)
-        self.newcomers = 0
-        self.answered: set[str] = set()
-        """Visits that answered everything and didn't submit."""
 
-    def visits(self) -> list[Visit]:
-        with self.crowd.store.read() as session:
-            return list(session.scalars(select(Visit).order_by(Visit.arrived_at, Visit.id)))
+half = st.integers(0, DIGIT ** (STEPS // 2) - 1)
+orders = st.lists(st.tuples(half, half), min_size=PEOPLE, max_size=PEOPLE).map(
+    lambda drawn: [life(person, high * DIGIT ** (STEPS // 2) + low) for person, (high, low) in enumerate(drawn)]
+)
+moments = st.integers(0, 120)
+rounds = st.one_of(
+    st.just(("whole", 0)),
+    st.tuples(st.just("told"), st.integers(1, 4)),
+    st.tuples(st.sampled_from(["killed", "fails before", "fails after"]), moments),
+    st.just(("none", 0)),
+)
+steps = st.lists(st.tuples(st.sampled_from([11, 11, 11, 61, 121]), rounds), min_size=STEPS, max_size=STEPS)
+caps = st.sampled_from([TASKS, TASKS + 2, 2 * TASKS])
 
-    def finished(self, visit: Visit) -> int:
-        with self.crowd.store.read() as session:
-            return finished_at(session, visit.id)
 
-    def pick(self, number: int, wanted: set[str]) -> Visit | None:
-        found = [visit for visit in self.visits() if visit.state in wanted]
-        return found[number % len(found)] if found else None
+class World:
+    """Twenty people at their tasks, twenty on the way, and what becomes of them."""
 
-    @rule(again=st.booleans())
-    def somebody_arrives(self, again: bool) -> None:
-        """A new person, or the last one again."""
-        self.newcomers += not (again and self.newcomers)
-        with suppress(PlatformError, Refused):
-            self.crowd.arrive(f"p{self.newcomers}")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.study = write_study(folder, TOML)
+        self.store: Store = create_store(self.study, fake_plan(self.study), folder, StoreKind.REHEARSAL, SimulatedClock(START))
+        dont_wait_for_the_disk(self.store)
+        self.board = Board()
+        self.posting = launch(self.study, self.store, self.board, Choice(pages_url="http://127.0.0.1:1"))
+        self.changed: set[str] = set()
+        """Submissions that something happened to since the last round."""
+        self.visits: dict[int, tuple[str, str]] = {}
+        """Person → (visit, submission)."""
+        with self.store.read() as session:
+            self.trials: dict[int, list[Trial]] = {}
+            for trial in session.scalars(select(Trial).order_by(Trial.position)):
+                self.trials.setdefault(trial.task_id, []).append(trial)
+        for person in range(HERE):
+            self.comes(person)
+        harvest(self.study, self.store, self.board)
+        self.store.close()
+        self._saved = {path: path.read_bytes() for path in folder.glob("*.db*")}, self.board, self.visits
+        self.pairs: Counter[tuple[str, str | None]] = Counter()
+        """(Our state, the platform's status) that rounds met with."""
 
-    @rule(number=st.integers(0, 5), how=st.sampled_from(["begin", "fail_practice", "decline"]))
-    def somebody_goes_on(self, number: int, how: str) -> None:
-        visit = self.pick(number, {S.ARRIVED})
-        if visit is not None:
-            getattr(self.crowd, how)(visit)
+    def begin(self, like: str, cap: int) -> None:
+        """Back to the beginning, as another platform under another cap."""
+        self.store.close()
+        files, board, visits = self._saved
+        for path in self.folder.glob("*.db*"):
+            path.unlink()
+        for path, content in files.items():
+            path.write_bytes(content)
+        self.store.clock = SimulatedClock(START)
+        self.board, self.visits = copy.deepcopy(board), dict(visits)
+        self.board.like = like  # type: ignore[assignment]
+        pay = self.study.file.pay.model_copy(update={"cap": cap * REWARD})
+        self.study = replace(self.study, file=self.study.file.model_copy(update={"pay": pay}))
+        self.cap, self.known, self.by_hand, self.changed = cap * REWARD, Known(), set[str](), set[str]()
+        self.newcomers = PEOPLE
 
-    @rule(number=st.integers(0, 5), good=st.booleans(), hands_in=st.booleans())
-    def somebody_submits(self, number: int, good: bool, hands_in: bool) -> None:
-        """In time, or after time was called."""
-        late = {S.TIMED_OUT, S.RETURNED}
-        visit = self.pick(number, {S.ANSWERING, *late})
-        if visit is None or visit.practised_at is None:
+    # What people do.
+
+    def step(self, events: Sequence[tuple[int, str]]) -> None:
+        """Everybody's next event, one after the other."""
+        for person, what in events:
+            if person not in self.visits:
+                self.comes(person)
+            elif what in AGAIN:
+                self.comes(person, again=what == "comes again")
+        with self.store.write() as session:
+            for person, what in events:
+                for one in TOGETHER.get(what, (what,)):
+                    if person in self.visits:
+                        self._one(session, person, one)
+
+    def comes(self, person: int, *, again: bool = False) -> None:
+        """Takes a place, where one is free, and comes in, where that is allowed."""
+        submission = self.visits[person][1] if again else self.board.take(f"p{person}")
+        if submission is None:
             return
-        if visit.id in self.answered:
-            with self.crowd.store.write() as session:
-                hand_in(session, session.get_one(Visit, visit.id), self.crowd.clock.now())
-        else:
-            self.crowd.submit(visit, good=good)
-        if hands_in:
-            try:
-                self.crowd.hand_in(self.crowd.people()[visit.id])
-            except PlatformError:
-                assert visit.state in late or visit.platform_state != "active"
+        self.changed.add(submission)
+        arrival = Arrival("local", f"p{person}", submission, self.posting.id, self.store.now())
+        with suppress(Refused):
+            self.visits[person] = (arrive(self.store, self.study, arrival).id, submission)
 
-    @rule(number=st.integers(0, 5), good=st.booleans())
-    def somebody_answers_everything_and_presses_no_button(self, number: int, good: bool) -> None:
-        visit = self.pick(number, {S.ANSWERING, S.TIMED_OUT})
-        if visit is not None and visit.practised_at is not None and visit.id not in self.answered:
-            self.crowd.answer_all(visit, good=good)
-            self.answered.add(visit.id)
+    def _one(self, session, person: int, what: str) -> None:
+        visit_id, submission = self.visits[person]
+        if what in THERE and (self.board.like != "mturk" or what in THERE_ON_MTURK):
+            before = self.board.submissions_made[submission].status
+            self.board.become(submission, THERE[what][0], *THERE[what][1])
+            if self.board.submissions_made[submission].status != before:
+                self.changed.add(submission)
+                self.by_hand |= {submission} if what == "is approved by hand" else set()
+        elif what in OURS:
+            with suppress(Refused):
+                self._ours(session, session.get_one(Visit, visit_id), what)
 
-    @rule(number=st.integers(0, 5))
-    def somebody_gives_the_place_back(self, number: int) -> None:
-        visit = self.pick(number, set(UNDER_WAY) | {S.SUBMITTED})
-        if visit is not None:
-            try:
-                self.crowd.platform.give_back(self.crowd.submission_of(self.crowd.people()[visit.id]))
-            except PlatformError:
-                assert visit.state == S.SUBMITTED
+    def _ours(self, session, visit: Visit, what: str) -> None:
+        now = self.store.now()
+        if what == "declines":
+            move(visit, S.DECLINED, now)
+        elif what == "begins":
+            begin(session, visit, now)
+        elif what == "fails practice":
+            for state in (S.CONSENTED, S.PRACTISING, S.FAILED_PRACTICE):
+                move(visit, state, now)
+            visit.consented_at, visit.instructed_at = now, now + 30_000
+            session.add(practice(visit, 1, now, correct=False))
+        elif visit.practised_at is None or visit.state not in {S.ANSWERING, S.TIMED_OUT, S.RETURNED}:
+            return
+        elif what == "presses the button":
+            if finished_at(session, visit.id) is not None:
+                hand_in(session, visit, now)
+        elif finished_at(session, visit.id) is None and visit.state != S.RETURNED:
+            answers(session, visit, self.trials[visit.task_id], what == "answers well", now + 600_000)
 
-    @rule(minutes=st.sampled_from([5, 61, 121]))
-    def time_passes(self, minutes: int) -> None:
-        self.crowd.pass_time(minutes)
+    # Rounds.
 
-    @rule()
-    def a_harvest_runs(self) -> None:
-        self.harvest()
-
-    @rule(moment=st.integers(0, 45))
-    def a_harvest_is_killed(self, moment: int) -> None:
-        death = Death(moment)
-        with suppress(Killed):
-            harvest(self.crowd.study, DyingStore(self.crowd.store, death), DyingPlatform(self.crowd.platform, death))
-
-    def harvest(self) -> Harvest:
-        done = harvest(self.crowd.study, self.crowd.store, self.crowd.platform)
-        assert done.refused == ()
+    def round(self, kind: str, number: int) -> Harvest | None:
+        """One round; None when it didn't come through."""
+        self._meet()
+        store, platform = self.store, self.board
+        if kind == "none":
+            return None
+        told = {s for s in self.changed if int(s[1:]) % number} if kind == "told" else None
+        self.board.fails_at = (number, kind.removeprefix("fails ")) if kind.startswith("fails") else None
+        if kind == "killed":
+            death = Death(number)
+            store, platform = DyingStore(store, death), DyingPlatform(platform, death)  # type: ignore[assignment]
+        try:
+            done = harvest(self.study, store, platform, self.known, told)
+        except (Killed, PlatformError):
+            self.known = Known()
+            return None
+        finally:
+            self.board.fails_at = None
+        self.changed = set()
         return done
 
-    @invariant()
-    def money_stays_below_the_cap(self) -> None:
-        assert self.crowd.paid() <= CAP
-        late = [visit for visit in self.visits() if visit.left_at is not None and visit.payment == "unpaid"]
-        payable = [v for v in self.visits() if (v.state in PAYABLE or v.payment == "paid") and v not in late]
-        assert len(payable) * REWARD <= CAP
+    def _meet(self) -> None:
+        for visit, submission in self.everybody():
+            self.pairs[visit.state, self.status(submission)] += 1
 
-    @invariant()
-    def nobody_is_paid_twice_or_for_nothing(self) -> None:
-        paid = Counter(payment.submission for payment in self.crowd.platform.payments())
-        assert all(times == 1 for times in paid.values())
-        names = self.crowd.people()
-        owed = {names[visit.id] for visit in self.visits() if visit.state in {S.VALID, S.EXCLUDED}}
-        statuses = self.crowd.platform.submissions(self.crowd.posting.platform_id)
-        payees = [s.participant for s in statuses if s.id in paid]
-        assert set(payees) <= owed and len(set(payees)) == len(payees)
+    def everybody(self) -> list[tuple[Visit, str]]:
+        """Every visit with its submission."""
+        submissions = dict(self.visits.values())
+        with self.store.read() as session:
+            return [(visit, submissions[visit.id]) for visit in session.scalars(select(Visit))]
 
-    @invariant()
-    def a_task_has_at_most_one_valid_response(self) -> None:
-        valid = Counter(visit.task_id for visit in self.visits() if visit.state == S.VALID)
-        assert all(times == 1 for times in valid.values())
+    def status(self, submission: str) -> str:
+        """What a round knows of a submission."""
+        if self.board._is_listed(submission):
+            return self.board.submissions_made[submission].status
+        return P.ACTIVE
 
-    @invariant()
-    def whoever_answered_everything_is_never_timed_out_first(self) -> None:
-        assert all(v.state != S.TIMED_OUT or v.left_at <= self.finished(v) for v in self.visits() if v.id in self.answered)
+    def pass_time(self, minutes: int) -> None:
+        self.store.clock.set(self.store.now() + minutes * 60_000)  # type: ignore[attr-defined]
 
-    @invariant()
-    def no_task_is_lost(self) -> None:
-        stock = take_stock(self.crowd.study, self.crowd.store, self.crowd.study.file.pay.reward_money)
+    # What always holds.
+
+    def check(self) -> list[tuple[Visit, str]]:
+        """Money and uniqueness, whatever happened."""
+        everybody = self.everybody()
+        rewarded = Counter(self.board.rewarded)
+        assert len(rewarded) == len(self.board.rewarded), "somebody was paid twice"
+        assert len(self.board.rewarded) * REWARD <= self.cap
+        judged = {submission for visit, submission in everybody if visit.state in {S.VALID, S.EXCLUDED}}
+        assert set(rewarded) <= judged, "somebody was paid for nothing"
+        # Late ones are paid from what is left; what a person approves by hand nobody can keep money for.
+        ours = [visit for visit, submission in everybody if submission not in self.by_hand]
+        promised = [
+            v for v in ours if v.payment == "paid" or (v.state in PAYABLE and v.payment == "unpaid" and v.left_at is None)
+        ]
+        assert len(promised) * REWARD <= self.cap, f"more is promised than there is: {self.told_of()}"
+        valid = Counter(visit.task_id for visit, _ in everybody if visit.state == S.VALID)
+        holding = Counter(visit.task_id for visit, _ in everybody if visit.holds_task)
+        assert all(times == 1 for times in (valid | holding).values()), "a task has two"
+        assert all(visit.state in HOLDS_TASK for visit, _ in everybody if visit.holds_task)
+        assert len({visit.participant for visit, _ in everybody}) == len(everybody)
+        return everybody
+
+    def check_whole(self, done: Harvest) -> None:
+        """What a round that read everything and came through leaves behind."""
+        assert done.refused == ()
+        left_over = self.cap - REWARD * len(set(self.board.rewarded) | self.by_hand)
+        for visit, submission in self.everybody():
+            status, action = self.status(submission), action_for(visit.state, self.status(submission))
+            case = f"{visit.state}, {visit.payment} here, {status} there"
+            if status in (P.APPROVED, P.REJECTED):
+                assert visit.payment == {P.APPROVED: "paid", P.REJECTED: "rejected"}[P(status)], case
+            assert action not in {Action.RETURN, Action.TIME_OUT}, case
+            if action is Action.RELEASE and Capability.RELEASE in self.board.capabilities:
+                assert self.board.submissions_made[submission].asked_back, case
+            if action is Action.PAY and self.board._is_listed(submission):
+                assert visit.state in {S.VALID, S.EXCLUDED}, f"nobody judged: {case}"
+                stranded = status == P.RETURNED and Capability.PAYS_RETURNED not in self.board.capabilities
+                assert stranded == (visit.id in done.to_compensate), case
+                # Nobody waits for money but who came late and finds it all promised.
+                assert stranded or visit.left_at is not None or left_over < REWARD, case
+        stock = take_stock(self.study, self.store, self.study.file.pay.reward_money)
         lists = (stock.valid, stock.pending, stock.open, stock.unaffordable, stock.exhausted)
-        assert sorted(task.task for tasks in lists for task in tasks) == list(range(1, TASKS + 1))
+        assert sorted(task.task for tasks in lists for task in tasks) == list(range(1, TASKS + 1)), "a task is lost"
 
-    def teardown(self) -> None:
-        """Left to good people, the study ends: every task is valid or, for want of money or attempts, short."""
-        for _ in range(TASKS + 4):
-            done = self.harvest()
-            if done.complete:
+    def told_of(self) -> str:
+        """Where everything stands, for messages."""
+        stock = take_stock(self.study, self.store, self.study.file.pay.reward_money)
+        pairs = Counter((visit.state, visit.payment, self.status(submission)) for visit, submission in self.everybody())
+        statuses = Counter(place.status for place in self.board.submissions_made.values())
+        lists = {name: len(getattr(stock, name)) for name in ("valid", "pending", "open", "unaffordable", "exhausted")}
+        places = f"{self.board.free} of {self.board.offered} places free"
+        return f"{self.board.like}, cap of {self.cap // REWARD} rewards, {places}, {lists}, {dict(pairs)}, {dict(statuses)}"
+
+    def come_to_an_end(self, *, filled: bool) -> None:
+        """Nothing more happens; ``filled``: good people take every place that is offered until nobody is wanted."""
+        self.board.letting_in = PostingState.OPEN
+        done = None
+        for _ in range(TASKS if filled else 2):
+            self.pass_time(121)
+            for place in self.board.submissions_made.values():  # nobody keeps a place for ever
+                place.status = P.TIMED_OUT if place.status in {P.ACTIVE, P.RETURN_ASKED} else place.status
+            done = self.round("whole", 0)
+            assert done is not None
+            self.check_whole(done)
+            self.check()
+            wanted = self.board.free
+            if not (filled and wanted):
                 break
-            self.crowd.pass_time(121)
-            self.harvest()
-            while self.crowd.free():
-                self.newcomers += 1
-                self.crowd.take_part(f"p{self.newcomers}")
-        assert done.complete
-        self.harvest()
-        stock = take_stock(self.crowd.study, self.crowd.store, self.crowd.study.file.pay.reward_money)
-        assert len(stock.valid) + len(stock.short) == TASKS
-        if stock.unaffordable:
-            assert stock.payable == CAP // REWARD
-        unpaid = [v for v in self.visits() if v.state in {S.VALID, S.EXCLUDED} and v.payment != "paid"]
-        assert all(visit.left_at is not None for visit in unpaid)
-        if unpaid:
-            assert self.crowd.paid() + REWARD > CAP
-        self.money_stays_below_the_cap()
-        self.nobody_is_paid_twice_or_for_nothing()
+            self.newcomers += wanted
+            self.step([(person, "waits") for person in range(self.newcomers - wanted, self.newcomers)])
+            self.step([(person, "finishes well") for person in range(self.newcomers - wanted, self.newcomers)])
+        again = self.round("whole", 0)
+        assert done is not None and again is not None
+        assert again.quiet and again.places == done.places, "a round after which nothing happened did something"
+        assert not filled or again.complete
+        stock = take_stock(self.study, self.store, self.study.file.pay.reward_money)
+        missing = TASKS - len(stock.valid) - len(stock.pending)
+        assert len(again.short) + self.board.free >= missing, f"{len(again.short)} short, others aren't offered: {self.told_of()}"
+
+
+def answers(session, visit: Visit, trials: Sequence[Trial], good: bool, at: int) -> None:
+    """Every trial; a bad one gets the catch trials wrong."""
+    given = {"visit_id": visit.id, "choice": "max", "confidence": 2, "rt_ms": 2000.0, "shown_ms": 4000.0, "at": at}
+    rows = [
+        {
+            **given,
+            "position": trial.position,
+            "row": ("upper", "lower")[trial.position % 2],
+            "correct": good or trial.kind == "main",
+        }
+        for trial in trials
+    ]
+    session.execute(Answer.__table__.insert(), rows)
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Orders]:
-    """The state machine, on a crowd that each example begins anew with."""
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """One that every example begins anew with."""
 
     def no_such_process(pid: int, signal: int) -> None:
         raise ProcessLookupError(pid)
 
     monkeypatch.setattr(os, "kill", no_such_process)
-    crowd = Crowd.posted(tmp_path, TOML)
-
-    class Here(Orders):
-        pass
-
-    Here.crowd, Here.saved = crowd, crowd.save()
-    return Here
+    return World(tmp_path)
 
 
-def orders(examples: int, *, derandomize: bool) -> settings:
-    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-    return settings(
-        max_examples=examples,
-        stateful_step_count=20,
-        deadline=None,
-        derandomize=derandomize,
-        database=None,
-        suppress_health_check=checks,
-    )
+def go_through(world: World, worlds: int, *, derandomize: bool) -> int:
+    """So many worlds; returns how many orders in them were different."""
+    seen = set[tuple[object, ...]]()
+
+    @settings(max_examples=worlds, deadline=None, derandomize=derandomize, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(sorted(LIKE)), caps, orders, steps, st.integers(0, 7))
+    def go(like: str, cap: int, lives: list[tuple[str, ...]], taken: list[tuple[int, tuple[str, int]]], filled: int) -> None:
+        world.begin(like, cap)
+        for step, (minutes, (kind, number)) in enumerate(taken):
+            world.step([(person, one[step]) for person, one in enumerate(lives)])
+            world.pass_time(minutes)
+            done = world.round(kind, number)
+            world.check()
+            if kind == "whole" and done is not None:
+                world.check_whole(done)
+        world.come_to_an_end(filled=filled == 0)
+        seen.update((like, cap, person < HERE, *one, *taken) for person, one in enumerate(lives))
+
+    go()
+    return len(seen)
 
 
-def test_any_order_of_events_keeps_the_rules(machine: type[Orders]):
-    examples = int(os.environ.get("CROWD_IMI_EXAMPLES", "12"))
-    run_state_machine_as_test(machine, settings=orders(examples, derandomize=examples <= 12))
+def test_any_order_of_events_keeps_the_rules(world: World):
+    assert go_through(world, 12, derandomize=True) >= 200
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("batch", range(20))
-def test_twenty_thousand_orders_of_events_keep_the_rules(machine: type[Orders], batch: int):
-    """A thousand in each batch, other ones in each run."""
-    run_state_machine_as_test(machine, settings=orders(1000, derandomize=False))
+@pytest.mark.parametrize("batch", range(4))
+def test_twenty_thousand_orders_of_events_keep_the_rules(world: World, batch: int):
+    """Five thousand different ones in each batch, others in each run; hypothesis tries some twice."""
+    assert go_through(world, 9000 // PEOPLE, derandomize=False) >= 5000

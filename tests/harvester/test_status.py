@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from crowd_imi.cli.status_screen import screen
-from crowd_imi.harvester import ArmStatus, Difference, harvest, status
+from crowd_imi.cli.status_screen import remarks_screen, screen
+from crowd_imi.harvester import ArmStatus, Difference, closing_remarks, harvest, status
+from crowd_imi.store.tables import Visit
 from tests.harvester.crowd import SMALL, Crowd
 
 
@@ -53,3 +54,25 @@ def test_the_screen_fits(crowd: Crowd, width: int):
     text = "\n".join(lines)
     assert "toy-synthetic-easy" in text and "rehearsal first" in text
     assert "1 visit is arrived and unpaid here, but awaiting review on local" in text
+
+
+def test_what_participants_wrote_is_shown_without_who_they_are_and_cannot_steer_the_terminal(crowd: Crowd):
+    texts = {"anna": "Row two\nwas hard [red]!", "ben": "hi \x1b]0;owned\x07\x1b[2J\u202eevil", "carl": None}
+    for name, text in texts.items():
+        visit = crowd.take_part(name, good=name != "ben")
+        with crowd.store.write() as session:
+            session.get_one(Visit, visit.id).feedback = text
+    harvest(crowd.study, crowd.store, crowd.platform)
+    written = closing_remarks(crowd.study, crowd.store)
+    assert [(one.text, one.label, one.state) for one in written.remarks] == [
+        (texts["anna"], "main", "valid"),
+        (texts["ben"], "main", "excluded"),
+    ]
+    assert status(crowd.study, crowd.store, crowd.platform).closing_remarks == 2
+    console = Console(width=80, force_terminal=True, color_system=None)
+    with console.capture() as capture:
+        console.print(remarks_screen(written))
+    shown = capture.get()
+    assert "Row two" in shown and "was hard [red]!" in shown and "owned" in shown
+    assert not set(shown) & {"\x1b", "\x07", "\u202e"}
+    assert not any(name in shown for name in texts) and "anna" not in str(written)

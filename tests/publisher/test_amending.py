@@ -13,7 +13,7 @@ from crowd_imi.allocation import Arrival, arrive, hand_in
 from crowd_imi.cli.app import app
 from crowd_imi.design.amended import pilot_tasks, prepare
 from crowd_imi.design.plan import make_plan
-from crowd_imi.errors import PublishError, Refused
+from crowd_imi.errors import PlatformError, PublishError, Refused
 from crowd_imi.harvester import harvest, status
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.lifecycle import VisitState, move
@@ -217,14 +217,34 @@ def test_until_the_study_is_posted_status_is_about_the_pilot(study: Study):
     run.take_part("anna", "pilot", minutes=0.1)  # too quick
     now = status(study, run.store, run.platform)
     assert (now.posted, now.places, now.places_free) == (False, 2, 1)
-    assert now.next == ("the next harvest judges 1 and pays 1", "waiting for 1 to come, and for 0 at it")
+    assert now.next == ("the next harvest judges 1 and pays 1", "waiting for 1 to come")
     run.harvest()
     now = status(study, run.store, run.platform)
     assert now.excluded_by == {"total_time": 1} and now.attrition[0].came == 1
-    assert now.next == ("waiting for 2 to come, and for 0 at it",)
+    assert now.next == ("waiting for 1 to come",)  # who doesn't count isn't replaced
     run.publish()
     now = status(study, run.store, run.platform)
     assert (now.posted, now.places, now.excluded_by, now.attrition[0].came) == (True, 2, {}, 0)
+
+
+def test_a_pilot_is_about_so_many_people_and_replaces_only_who_leaves(study: Study):
+    study.toml.write_text(study.toml.read_text().replace("min_total_seconds = 0", "min_total_seconds = 60"))
+    run = Run(load_study(study.folder)).pilot(2)
+    leaves = run.arrive("leaves", "pilot")
+    with run.store.write() as session:
+        move(session.merge(leaves), VisitState.RETURNED, run.store.now())
+    for name in ("anna", "ben"):
+        run.take_part(name, "pilot", minutes=0.1)  # too quick: neither counts
+        done = run.harvest()
+    assert (done.short, done.complete) == ((), True)
+    assert run.places("pilot") == 2  # who left gave the place back, and nobody else is replaced
+    with pytest.raises(PlatformError, match="every place is taken"):
+        run.arrive("carl", "pilot")
+    now = status(run.study, run.store, run.platform)
+    assert now.next == ("nothing more: the pilot has had its 2 people, and 0 of them would count in the study",)
+    assert (now.pilot.valid, now.pilot.excluded, now.spent.amount) == (0, 2, 2 * 150)
+    run.publish()  # the study itself has all of its attempts
+    assert run.places() == len(run.tasks())
 
 
 def test_a_pilot_killed_at_any_moment_is_posted_once_and_the_study_beside_it(study: Study, monkeypatch: pytest.MonkeyPatch):

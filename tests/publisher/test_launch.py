@@ -1,4 +1,6 @@
 import json
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,14 @@ from crowd_imi.plan import load_plan
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher import launch as module
+from crowd_imi.publisher.checks import concerns, posting_problems
 from crowd_imi.publisher.launch import create_store, launch, offer_of
 from crowd_imi.publisher.lock import hold_to_lock, load_lock, lock_path
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.engine import database_urls
 from crowd_imi.store.tables import Person
 from crowd_imi.study import Study, load_study
+from crowd_imi.study_templates import TemplateName, template
 from tests.tiny import STUDY_TOML, fake_plan, write_study
 
 CHOICE = Choice()
@@ -249,3 +253,23 @@ def test_a_crash_between_the_two_databases_is_made_good_by_the_next_try(study: S
             create_store(study, load_plan(study.plan), study.folder, StoreKind.STUDY)
     assert moved == ["people.db"] and not study.database.exists()
     new_store(study).close()
+
+
+def test_what_the_template_says_of_the_researchers_is_minded_and_never_shown_to_people_elsewhere(tmp_path: Path):
+    study = write_study(tmp_path, STUDY_TOML)
+    said = tomllib.loads(template(TemplateName.DEFAULT))["pages"]
+    names = ("contact", "investigator", "institution")
+    pages_section = study.file.pages.model_copy(update={name: said[name] for name in names})
+    careless = replace(study, file=study.file.model_copy(update={"pages": pages_section}))
+    minded = [line for line in concerns(careless) if "the template" in line]
+    assert [line.partition(" = ")[0] for line in minded] == [f"pages.{name}" for name in names]
+    assert not any("the template" in line for line in concerns(study))
+    free = LocalPlatform(tmp_path / "local.db")
+    offer = offer_of(careless, 2, free)
+
+    def problems(url: str) -> list[str]:
+        found = posting_problems(careless, free, Choice(name="link", pages_url=url), offer)
+        return [line for line in found if "the template" in line]
+
+    assert problems("https://pages.example.org") == minded
+    assert problems("http://127.0.0.1:8000") == []  # tried out on this machine

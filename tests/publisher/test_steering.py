@@ -1,9 +1,11 @@
 """Pausing, resuming and stopping, and what harvests do meanwhile."""
 
 import pytest
+from rich.console import Console
 
+from crowd_imi.cli.status_screen import screen
 from crowd_imi.errors import PlatformError, PublishError
-from crowd_imi.harvester import harvest
+from crowd_imi.harvester import harvest, status
 from crowd_imi.platforms.base import Capability, PostingState
 from crowd_imi.publisher.steering import steer
 from tests.harvester.crowd import Crowd
@@ -12,6 +14,13 @@ from tests.harvester.crowd import Crowd
 @pytest.fixture
 def crowd(tmp_path) -> Crowd:
     return Crowd.posted(tmp_path)
+
+
+def shown(crowd: Crowd) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(screen(status(crowd.study, crowd.store, crowd.platform), None))
+    return capture.get()
 
 
 def go(crowd: Crowd, state: PostingState) -> bool:
@@ -74,3 +83,35 @@ def test_a_full_study_that_we_stopped_stays_stopped(crowd: Crowd, monkeypatch: p
     with pytest.raises(PublishError, match="for good"):
         go(crowd, PostingState.OPEN)
     assert harvest(crowd.study, crowd.store, crowd.platform).complete
+
+
+def test_status_of_a_stopped_study_says_who_may_finish_and_waits_for_nobody_to_come(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    go(crowd, PostingState.STOPPED)
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert now.state is PostingState.STOPPED and not now.complete
+    assert now.next == (
+        "stopped: nobody new comes, 1 at it may finish, and harvests judge and pay them; 0 of 4 tasks have their valid response",
+    )
+    assert "stopped; those at it may finish" in shown(crowd) and "4 offered, 3 never taken" in shown(crowd)
+    crowd.begin(visit)
+    crowd.submit(visit)
+    crowd.hand_in("anna")
+    assert status(crowd.study, crowd.store, crowd.platform).next == (
+        "the next harvest judges 1 and pays 1",
+        "stopped: nobody new comes, nobody is at it; 0 of 4 tasks have their valid response",
+    )
+    harvest(crowd.study, crowd.store, crowd.platform)
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert now.next == ("nothing more: it was stopped; 1 of 4 tasks have their valid response",)
+    assert now.complete and "waiting" not in shown(crowd).split("Next")[1]
+
+
+def test_status_of_a_paused_study_says_how_it_goes_on(crowd: Crowd):
+    crowd.arrive("anna")
+    go(crowd, PostingState.PAUSED)
+    [step] = status(crowd.study, crowd.store, crowd.platform).next
+    assert step.startswith("paused: nobody new is let in, 1 at it may finish; `crowd-imi resume`")
+    assert "paused" in shown(crowd).splitlines()[0] and "while it is paused" in shown(crowd)
+    go(crowd, PostingState.OPEN)
+    assert status(crowd.study, crowd.store, crowd.platform).next == ("waiting for 3 to come and 1 at it",)

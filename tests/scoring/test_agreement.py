@@ -20,6 +20,7 @@ from crowd_imi.scoring.machine import predict, write
 from crowd_imi.scoring.panels import disagreement
 from crowd_imi.scoring.reliability import reliabilities
 from crowd_imi.scoring.report import write_report
+from crowd_imi.scoring.wording import interval, share
 from crowd_imi.store import Store
 from crowd_imi.store.engine import database_urls
 from crowd_imi.study import load_study
@@ -142,6 +143,11 @@ def test_the_report_shows_machine_against_people_and_passes_axe(predicted, tmp_p
     path = write_report(study, store, score(study, store), tmp_path)
     page = Page(path.read_text())
     assert "Spearman's rho of machine and people" in page.text and "rough colour" in page.text
+    # The machine alone, as predict printed it: every group with its interval, null units too.
+    groups = predict(study, Pack(study.pack), Rough()).groups
+    assert {group.model for group in groups} == {"toy", "null"} and "The machine alone" in page.text
+    for group in groups:
+        assert f"{share(group.share)} {interval(group.share_low, group.share_high)}" in page.text
     assert (tmp_path / "figures" / "machine.svg").exists()
     assert set(pd.read_csv(tmp_path / "figures" / "machine.csv")["unit"]) == {
         unit for unit in score(study, store).units["unit"] if not unit.endswith("~null")

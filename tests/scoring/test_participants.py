@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crowd_imi.ledger import books
 from crowd_imi.lifecycle import VisitState
 from crowd_imi.scoring import participants
 from crowd_imi.store.answers import intents, visits
@@ -91,15 +92,26 @@ def test_no_state_is_lost(states, practised):
     assert participants.flow(table)["arrived"].sum() == len(states)
 
 
-def test_spending_counts_payments_that_are_done(study, store):
+def test_spending_counts_rewards_bonuses_and_fees_and_what_was_found_paid(study, store):
+    # One submission costs 1.50 and 0.50 for the platform; a bonus of 1.00 costs 1.33; posting and places pay nobody yet.
+    ledger = [
+        ("approve", "done", 200),
+        ("approve", "done", 200),
+        ("approve", "held", 200),
+        ("found", "done", 200),
+        ("bonus", "done", 133),
+        ("bonus", "open", 133),
+        ("bonus", "refused", 133),
+        ("post", "done", 5000),
+        ("places", "done", 200),
+    ]
     with store.write() as session:
-        for number, state in enumerate(["done", "done", "held"]):
-            session.add(
-                Intent(
-                    id=str(number), operation="approve", subject=str(number), amount=150, currency="USD", state=state, opened_at=1
-                )
-            )
+        for number, (operation, state, amount) in enumerate(ledger):
+            row = {"id": str(number), "subject": str(number), "currency": "USD", "opened_at": 1}
+            session.add(Intent(**row, operation=operation, state=state, amount=amount))
     with store.read() as session:
-        spent = participants.spending(study.file, intents(session))
-    assert str(spent.spent) == "3.00 USD" and str(spent.cap) == "50.00 USD"
-    assert (spent.paid, spent.undecided) == (2, 1)
+        spent = participants.spending(study.file, intents(session), price=200)
+        assert spent.spent.amount == books(session).spent  # as status and the ledger say
+    assert (str(spent.spent), str(spent.cap)) == ("8.66 USD", "50.00 USD")
+    assert (str(spent.rewards), str(spent.bonuses), str(spent.fee)) == ("6.00 USD", "2.66 USD", "0.50 USD")
+    assert (spent.paid, spent.bonuses_paid, spent.undecided) == (3, 1, 3)

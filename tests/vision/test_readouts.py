@@ -383,3 +383,13 @@ def test_a_file_that_is_no_safetensors_file_is_refused(read, tmp_path):
     (tmp_path / "torn.safetensors").write_bytes(b"no tensors here")
     with pytest.raises(VisionError, match=r"torn\.safetensors can't be read as a safetensors file"):
         read(weights="torn.safetensors")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"kind": "neurons"}, {"kind": "directions", "weights": None}, {"activation": "topk"}],
+    ids=["neurons", "directions", "topk"],
+)
+def test_a_readout_without_what_it_is_read_by_is_told_what_it_needs(read, settings):
+    with pytest.raises(VisionError, match=r"^readouts\.r: what it is read by is missing; give neurons a position, other kinds w"):
+        read(encoder(), **settings)

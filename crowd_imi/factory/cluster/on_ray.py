@@ -4,6 +4,7 @@ import platform
 import socket
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ from crowd_imi.factory.cluster.crew import Crew, Done, Failed, Lost, Piece, answ
 
 SAME = ("crowd-imi", "numpy", "pillow", "timm", "torch")
 """Whose versions are the same on all machines."""
+COMING_SECONDS = 600
+"""In which a worker comes where no other is at work: a machine that goes before it has begun its worker takes the room away, and
+Ray would wait for another one for ever."""
 
 
 class OnRay(Crew):
@@ -53,6 +57,8 @@ class OnRay(Crew):
         self._workers: list[Any] = []
         self._answers: dict[Any, int] = {}
         """What Ray will give → the worker that gives it."""
+        self._coming: set[int] = set()
+        """Workers that haven't said yet that they are ready."""
 
     def close(self) -> None:
         for worker in self._workers:
@@ -66,16 +72,22 @@ class OnRay(Crew):
         self._workers = [kind.remote(self._place) for _ in range(self._count)]
         for number, worker in enumerate(self._workers):
             self._answers[worker.ready.remote(_versions())] = number
+        self._coming = set(range(self._count))
         return self._count
 
     def _give(self, worker: int, piece: Piece[object], attempt: int) -> None:
         self._answers[self._workers[worker].do.remote(piece, attempt)] = worker
 
     def _next(self) -> tuple[int, Done | Failed | Lost]:
-        (ready,), _ = ray.wait(list(self._answers), num_returns=1)
-        worker = self._answers.pop(ready)
+        nobody_works = self._coming.issuperset(self._answers.values())
+        ready, waiting = ray.wait(list(self._answers), num_returns=1, timeout=COMING_SECONDS if nobody_works else None)
+        answer_of = (ready or waiting)[0]
+        worker = self._answers.pop(answer_of)
+        self._coming.discard(worker)
+        if not ready:
+            return worker, Lost(f"didn't come within {COMING_SECONDS} s")
         try:
-            said: Done | Failed = ray.get(ready)
+            said: Done | Failed = ray.get(answer_of)
         except RayError as error:
             return worker, Lost(f"is lost ({type(error).__name__})")
         return worker, said
@@ -109,19 +121,21 @@ class _Worker:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._bench: Bench | None = None
 
     def ready(self, wanted: dict[str, str]) -> Done | Failed:
         here = _versions()
         if here != wanted:
             others = ", ".join(f"{name} {here[name]} and not {wanted[name]}" for name in wanted if here[name] != wanted[name])
             return Failed(FactoryError(f"{socket.gethostname()}: this machine of the cluster has {others}; install the same"))
-        self._bench = Bench(self._place)
+        _ = self._bench  # it is made now, and what it raises is this machine's beginning
         return Done(None)
 
     def do(self, piece: Piece[object], attempt: int) -> Done | Failed:
-        assert self._bench is not None
         return answer(piece, self._bench, attempt)
+
+    @cached_property
+    def _bench(self) -> Bench:
+        return Bench(self._place)
 
 
 def _versions() -> dict[str, str]:

@@ -55,12 +55,10 @@ class Processes(Crew):
             self._workers[worker].pipe.send((piece, attempt))
 
     def _next(self) -> tuple[int, Done | Failed | Lost]:
-        pipes = {self._workers[number].pipe: number for number in self._there}
-        pipe = wait(list(pipes))[0]
-        assert isinstance(pipe, Connection)
-        number = pipes[pipe]
+        pipes: dict[object, int] = {self._workers[number].pipe: number for number in self._there}
+        number = pipes[wait([self._workers[number].pipe for number in self._there])[0]]
         try:
-            return number, pipe.recv()
+            return number, self._workers[number].pipe.recv()
         except (EOFError, OSError):
             process = self._workers[number].process
             process.join()

@@ -202,7 +202,8 @@ class Ascent:
         """
         model, targets = self._visualiser.model, self.targets
         canvases = self._paint()
-        canvases.retain_grad()
+        gradients: list[Tensor] = []
+        canvases.register_hook(gradients.append)
         maps = torch.from_numpy(np.stack([moves() for moves in self._moves])).to(model.device)
         seen = normalise(warp(canvases, maps, self._visualiser.settings.size), model)
         with torch.autocast(model.device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
@@ -220,8 +221,7 @@ class Ascent:
         self.steps += 1
         if self.steps % LOOK_EVERY == 0:
             self.check()
-        assert canvases.grad is not None
-        return canvases.grad
+        return gradients[0]
 
     def check(self) -> None:
         """Make sure that everything is a number.

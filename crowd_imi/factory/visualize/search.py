@@ -123,8 +123,9 @@ def _weights(target: Target, bisections: int) -> Generator[float, Climbed, Found
         best = weight, climbed
     if best is None:
         return Found(alone.images, 0.0, alone.steps, passes)
-    for _ in range(bisections if failed is not None else 0):
-        assert failed is not None
+    for _ in range(bisections):
+        if failed is None:
+            break
         middle = sqrt(best[0] * failed)
         climbed = yield middle
         passes += (REFERENCES - 1) * climbed.steps
@@ -202,42 +203,42 @@ def adaptive(visualiser: Visualiser, targets: Sequence[Target], seeds: Sequence[
     """
     settings = visualiser.settings
     ascent = Ascent(visualiser, targets, seeds, REFERENCES, alone=1)
-    controls = [_Control(target) for target in targets]
+    controls: list[_Control] = []
     every = max(1, settings.steps // LOOKS)
     for step in range(1, settings.steps + 1):
-        ascent.step([control.weight for control in controls])
+        ascent.step([control.weight for control in controls] or [FIRST_WEIGHT] * len(targets))
         if step % every == 0 or step == settings.steps:
             ascent.check()
             images, looks = ascent.look()
-            for row, control in enumerate(controls):
-                control.see(Climbed(images[row], looks[row], step))
+            seen = [Climbed(images[row], looks[row], step) for row in range(len(targets))]
+            if not controls:
+                controls = [_Control(target, climbed) for target, climbed in zip(targets, seen, strict=True)]
+            for control, climbed in zip(controls, seen, strict=True):
+                control.see(climbed)
     passes = REFERENCES * settings.steps
     return [control.found(passes) for control in controls]
 
 
-@dataclass
 class _Control:
     """Of one set's weight."""
 
-    target: Target
-    weight: float = FIRST_WEIGHT
-    _best: Climbed | None = None
-    _best_weight: float = 0.0
-    _alone: tuple[float, Tensor] | None = None
-    """The strongest image so far that was made for the unit alone."""
+    def __init__(self, target: Target, first: Climbed) -> None:
+        self.target = target
+        self.weight = FIRST_WEIGHT
+        self._best, self._best_weight = first, FIRST_WEIGHT
+        self._alone = first
+        """With the strongest image so far that was made for the unit alone."""
 
     def see(self, climbed: Climbed) -> None:
-        drive = self.target.sign * climbed.looks.activations[0]
-        if self._alone is None or drive > self._alone[0]:
-            self._alone = drive, climbed.images[:1]
-        if self._best is None or self._worth(climbed) >= self._worth(self._best):
+        if self._drive_alone(climbed) > self._drive_alone(self._alone):
+            self._alone = climbed
+        if self._worth(climbed) >= self._worth(self._best):
             self._best, self._best_weight = climbed, self.weight
         factor = FACTOR if self._reaches(climbed) else 1 / FACTOR
         self.weight = min(max(self.weight * factor, LOWEST_WEIGHT), HIGHEST_WEIGHT)
 
     def found(self, passes: int) -> Found:
-        assert self._best is not None and self._alone is not None
-        images = torch.cat([self._alone[1], self._best.images[1:]])
+        images = torch.cat([self._alone.images[:1], self._best.images[1:]])
         return Found(images, self._best_weight, self._best.steps, passes)
 
     def _worth(self, climbed: Climbed) -> tuple[bool, float]:
@@ -245,6 +246,9 @@ class _Control:
         if self._reaches(climbed):
             return True, -climbed.looks.alike
         return False, self._weakest(climbed)
+
+    def _drive_alone(self, climbed: Climbed) -> float:
+        return self.target.sign * climbed.looks.activations[0]
 
     def _reaches(self, climbed: Climbed) -> bool:
         return self.target.reaches(self.target.sign * self._weakest(climbed))

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from crowd_imi.records import Record
+from crowd_imi.scoring.machine import PredictedGroup
 from crowd_imi.scoring.mis import Group
 
 NOTE = (
     "This is the demo: a tiny network, crops of 64 pixels and simulated participants. "
-    "Its figures can't be compared with published ones."
+    "Its figures can't be compared with published ones. The machine is its own trained network, as it has no other."
 )
 
 
@@ -32,3 +33,5 @@ class Demo(Record):
     mismatches: tuple[str, ...]
     """Troublemakers who didn't end as they should; empty when all is well."""
     groups: tuple[Group, ...]
+    predicted: tuple[PredictedGroup, ...]
+    """What the trained network, as a machine participant, made of the same panels."""

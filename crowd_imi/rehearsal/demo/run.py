@@ -12,12 +12,15 @@ from crowd_imi.errors import StudyError
 from crowd_imi.factory.gallery import write_gallery
 from crowd_imi.factory.render import render
 from crowd_imi.files import write_atomically
+from crowd_imi.pack import Pack
 from crowd_imi.progress import Track, silent
-from crowd_imi.rehearsal.demo.network import PHASES, Phase, Training, train
+from crowd_imi.rehearsal.demo.network import PHASES, Phase, Training, section, train
 from crowd_imi.rehearsal.demo.photographs import DemoImages, write_images
 from crowd_imi.rehearsal.demo.records import NOTE, Demo
 from crowd_imi.rehearsal.records import Cast
 from crowd_imi.rehearsal.run import finished, rehearse
+from crowd_imi.scoring import machine
+from crowd_imi.scoring.machine import PredictedGroup
 from crowd_imi.scoring.mis import Group, score
 from crowd_imi.scoring.report import write_report
 from crowd_imi.scoring.stimuli import layer_order
@@ -26,6 +29,8 @@ from crowd_imi.store import Store
 from crowd_imi.store.engine import database_urls
 from crowd_imi.study import Study, load_study
 from crowd_imi.study_templates import TemplateName, template
+from crowd_imi.vision.embeddings import TimmExtractor
+from crowd_imi.vision.models import load_model
 
 NAME = "demo"
 """The rehearsal's name: the demo's participants are simulated."""
@@ -85,22 +90,24 @@ def run_demo(
     step = _Stopwatch(say)
     scale = scale or full_scale()
     study = begin_study(folder, seed, scale.toml)
-    with step("train", "1/5  training a small network on real photographs"):
+    with step("train", "1/6  training a small network on real photographs"):
         images = write_images(study.images, seed)
         training = trained(images, study, seed, track, scale.phases)
     say(
         f"     {training.classes} photographs; accuracy {training.training_accuracy:.2f} on the regions it learned from, "
         f"{training.held_out_accuracy:.2f} on others"
     )
-    with step("render", "2/5  rendering the stimuli of its units"):
+    with step("render", "2/6  rendering the stimuli of its units"):
         render(study, track)
         gallery = write_gallery(study)
-    with step("plan", "3/5  laying out tasks and minting sprites"):
+    with step("plan", "3/6  laying out tasks and minting sprites"):
         plan = make_plan(study, track)
-    with step("rehearse", "4/5  simulated participants take part through the real pages"):
+    with step("predict", "4/6  the trained network looks at the panels that participants will see"):
+        predicted = _predicted(study, training.classes, images.crop_size, track)
+    with step("rehearse", "5/6  simulated participants take part through the real pages"):
         earlier = finished(study, NAME, plan, seed, scale.cast)
         rehearsal = earlier or rehearse(study, NAME, participants=scale.cast, seed=seed, track=track)
-    with step("report", "5/5  scoring and writing the report"):
+    with step("report", "6/6  scoring and writing the report"):
         report, tables, groups = _reported(study)
     return Demo(
         study=folder,
@@ -116,6 +123,7 @@ def run_demo(
         participants=rehearsal.participants,
         mismatches=rehearsal.mismatches,
         groups=groups,
+        predicted=predicted,
     )
 
 
@@ -142,6 +150,18 @@ def trained(images: DemoImages, study: Study, seed: int, track: Track = silent, 
     training = train(images, checkpoint, seed, track, phases=phases)
     write_atomically(note, training.model_dump_json(indent=1).encode() + b"\n")
     return training
+
+
+def _predicted(study: Study, classes: int, size: int, track: Track) -> tuple[PredictedGroup, ...]:
+    """Machine MIS of every group, in report/predictions.csv, where the report finds it.
+
+    The demo has no network that isn't under study, so its trained one judges itself and the random one.
+    """
+    network = section(classes, size, study.file.models["trained"].checkpoint)
+    similarity = TimmExtractor(load_model(network, study.folder, study.file.study.seed))
+    predictions = machine.predict(study, Pack(study.pack), similarity, track)
+    machine.write(predictions, study.folder / "report")
+    return predictions.groups
 
 
 def _reported(study: Study) -> tuple[Path, tuple[Path, Path], tuple[Group, ...]]:
