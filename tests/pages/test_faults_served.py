@@ -114,9 +114,7 @@ class Person:
     def call(self, method: str, path: str, **more: object) -> requests.Response:
         for _ in range(TRIES):
             try:
-                reply = self.session.request(
-                    method, self.base + path, timeout=ANSWER_WITHIN, allow_redirects=False, **more
-                )
+                reply = self.session.request(method, self.base + path, timeout=ANSWER_WITHIN, allow_redirects=False, **more)
             except requests.RequestException:
                 self.troubles += 1
             else:
