@@ -1,7 +1,7 @@
 """A simulated fortnight of harvesting through everything that goes wrong: ``python -m benchmarks.harvest``.
 
 On each stand-in a study of 23 arms is posted with ``max_attempts = 10``. Of those who come 25 % of the finished fail a
-criterion, 10 % give the place back, 5 % leave without a word, 2 % finish after the time, and one arrival in twenty is somebody
+criterion, 10 % give the place back, 5 % leave without a word, 3 % finish up to a day late, and one arrival in twenty is somebody
 who was here before. 7 % of the requests to the platform are throttled, fail, or are cut off before or after they were carried
 out. The platform tells what happens (Prolific by webhooks to the pages' endpoint, Mechanical Turk by an SQS queue): of its
 events 10 % are lost, 10 % come twice, and 20 % late and out of order. The harvester reads everything each simulated hour and
