@@ -29,7 +29,6 @@ layers whose maps are 8, 4 and 2 positions wide. Both searches compute in bfloat
 
 import argparse
 import json
-import math
 import multiprocessing
 import statistics
 import sys
@@ -359,7 +358,9 @@ def _compared(model: LoadedModel, target: Target, theirs: Tensor, ours: Tensor) 
     from crowd_imi.factory.visualize.ascent import look
 
     told: dict[str, Any] = {"unit": target.name}
-    best = math.nan if target.best is None else target.best
+    best = target.best
+    if best is None:
+        raise ValueError(f"{target.name}: no photograph of it was recorded, so its drive has no measure")
     for whose, images in (("their", theirs), ("our", ours)):
         (seen,) = look(model, [target], images[None], alone=1)
         told[f"{whose}_drive"] = 1 + target.sign * (statistics.mean(seen.activations) - best) / target.span

@@ -234,7 +234,7 @@ class _Made:
     models: dict[str, ModelProvenance] = field(default_factory=dict)
     replacements: list[Replacement] = field(default_factory=list)
     recordings: list[Recording] = field(default_factory=list)
-    """One of each model; all saw the same images."""
+    """The first model's alone: all saw the same images, and one knows hundreds of megabytes about a large set."""
     folders: set[Path] = field(default_factory=set)
     """Of the recordings that the pack was made from."""
     arms: dict[str, ArmPack] = field(default_factory=dict)
@@ -245,7 +245,8 @@ class _Made:
         self.folders |= {recording.folder for recording in sample.recordings.values()}
 
     def hold_together(self, recording: Recording) -> None:
-        self.recordings.append(recording)
+        if not self.recordings:
+            self.recordings.append(recording)
         hold_together(self.recordings[0], recording)
 
 

@@ -74,10 +74,12 @@ class Spending:
     """The platform's part of what one submission costs."""
     cap: Money
     paid: int
-    """Submissions paid."""
+    """Submissions of ``rewards``."""
     bonuses_paid: int
+    """Of ``bonuses``."""
     undecided: int
-    """Payments of any kind that are open, refused or held."""
+    """Payments of any kind of which it isn't known that they arrived (counted above), or that wait for a person (not counted).
+    What was refused isn't among them: ``status`` says who is still to be paid."""
 
 
 def flow(visits: pd.DataFrame) -> pd.DataFrame:
@@ -152,6 +154,7 @@ def spending(file: StudyFile, intents: pd.DataFrame, price: int) -> Spending:
     """
     spends = intents[intents["operation"].isin(SPENDING)]
     bonus, done = spends["operation"] == "bonus", spends["state"] == "done"
+    # What may have been done counts as spent, until it is known. What was refused cost nothing.
     counted = done | (spends["state"] == "open")
 
     def money(chosen: "pd.Series[bool]") -> Money:
@@ -163,7 +166,7 @@ def spending(file: StudyFile, intents: pd.DataFrame, price: int) -> Spending:
         bonuses=money(counted & bonus),
         fee=Money(amount=max(0, price - file.pay.reward), currency=file.pay.currency),
         cap=file.pay.cap_money,
-        paid=int(spends.loc[done & ~bonus, "count"].sum()),
-        bonuses_paid=int(spends.loc[done & bonus, "count"].sum()),
-        undecided=int(spends.loc[~done, "count"].sum()),
+        paid=int(spends.loc[counted & ~bonus, "count"].sum()),
+        bonuses_paid=int(spends.loc[counted & bonus, "count"].sum()),
+        undecided=int(spends.loc[spends["state"].isin(["open", "held"]), "count"].sum()),
     )

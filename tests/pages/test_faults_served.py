@@ -35,7 +35,7 @@ from tests.tiny import STUDY_TOML, fake_plan, write_study
 PEOPLE, AT_ONCE = 100, 20
 TRIES, PAUSE = 600, 0.2
 ANSWER_WITHIN = 3.0
-"""Seconds; after them a participant's browser sends again, though the first request may still arrive."""
+"""Seconds; after them it is sent again, though the first request may still arrive. The page itself waits longer."""
 CUT_SECONDS = 20.0
 
 TOML = STUDY_TOML.replace("units = 6\nnull = 2\nresponses = 3", "units = 6\nresponses = 60").replace(

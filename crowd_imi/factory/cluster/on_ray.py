@@ -2,6 +2,7 @@
 
 import platform
 import socket
+import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -73,6 +74,7 @@ class OnRay(Crew):
         for number, worker in enumerate(self._workers):
             self._answers[worker.ready.remote(_versions())] = number
         self._coming = set(range(self._count))
+        self._late = time.monotonic() + COMING_SECONDS
         return self._count
 
     def _give(self, worker: int, piece: Piece[object], attempt: int) -> None:
@@ -80,11 +82,13 @@ class OnRay(Crew):
 
     def _next(self) -> tuple[int, Done | Failed | Lost]:
         nobody_works = self._coming.issuperset(self._answers.values())
-        ready, waiting = ray.wait(list(self._answers), num_returns=1, timeout=COMING_SECONDS if nobody_works else None)
+        patience = max(0.0, self._late - time.monotonic()) if nobody_works else None
+        ready, waiting = ray.wait(list(self._answers), num_returns=1, timeout=patience)
         answer_of = (ready or waiting)[0]
         worker = self._answers.pop(answer_of)
         self._coming.discard(worker)
         if not ready:
+            ray.kill(self._workers[worker])  # it would take the room of one that is still waited for
             return worker, Lost(f"didn't come within {COMING_SECONDS} s")
         try:
             said: Done | Failed = ray.get(answer_of)
