@@ -41,10 +41,13 @@ lint: install
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# A worker more than there are cores, as browsers and servers are waited for a lot; at most four, for the memory.
+WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
+
 # In the order of folders: the slow acceptance tests begin first, and no worker waits for one at the end.
 test: lint
 	@echo "==> pytest"
-	@$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: install
 	@echo "==> pytest, the kill and soak tests in full size"

@@ -24,10 +24,10 @@ from tests.tiny import STUDY_TOML, write_pack, write_study
 
 PAGES, PLACES = "http://pages.test:8000", "http://127.0.0.1:8001"
 
-# 8 units × 12 responses / 6 trials = 16 tasks, and 6 × 8 / 6 = 8: 24 tasks of 6 main and 2 catch trials.
+# 8 units × 6 responses / 6 trials = 8 tasks, and 6 × 4 / 6 = 4: 12 tasks of 6 main and 2 catch trials.
 TOML = (
-    STUDY_TOML.replace("responses = 3", "responses = 12")
-    .replace("responses = 2", "responses = 8")
+    STUDY_TOML.replace("responses = 3", "responses = 6")
+    .replace("responses = 2", "responses = 4")
     .replace("cap = 5000", "cap = 20000")
 )
 

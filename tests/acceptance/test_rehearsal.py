@@ -41,7 +41,7 @@ def test_every_task_has_its_one_valid_response(study, full):
     with store.read() as session:
         valid = session.execute(select(Visit.task_id, func.count()).where(Visit.state == "valid").group_by(Visit.task_id)).all()
     store.close()
-    assert sorted(tuple(row) for row in valid) == [(task, 1) for task in range(1, 25)]
+    assert sorted(tuple(row) for row in valid) == [(task, 1) for task in range(1, 13)]
 
 
 def test_the_repeat_visitor_is_told_so(full):
@@ -50,7 +50,7 @@ def test_the_repeat_visitor_is_told_so(full):
 
 
 def test_observers_who_look_are_nearly_always_right(study, full):
-    observers = [outcome for outcome in full.outcomes if outcome.character == "observer"]
+    observers = [outcome for outcome in full.outcomes if outcome.character == "observer" and outcome.state is not None]
     valid = [outcome for outcome in observers if outcome.state == "valid"]
     # The pictures differ in colour alone, clearly; a null unit's don't differ in these panels either.
     assert len(valid) >= 0.7 * len(observers)
