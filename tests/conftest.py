@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.postgresql import PostgreSQL
@@ -32,6 +33,10 @@ FLAGS = [
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Small networks and matrices, and a worker for every core: a second thread would only wait for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples every time, however long one takes on a machine that has other things to do.
+settings.register_profile("same", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 # Fixtures that live longer than a test make studies too: none of them is known by the user's own key.
 os.environ["CROWD_IMI_LAB_KEY"] = "a key for tests"

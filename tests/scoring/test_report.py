@@ -292,12 +292,12 @@ def test_the_crossed_model_stands_in_the_page_when_it_was_fitted(finished, tmp_p
     page = Page(write_report(study, store, crossed, tmp_path).read_text())
     assert "The crossed model: probability of a right answer" in page.text
     assert wording.share(crossed.groups[0].crossed) in page.text
-    assert "wasn't fitted" not in page.text
+    assert "wasn't fitted for this page" not in page.text
 
 
 def test_a_page_without_the_crossed_model_says_how_to_have_it(page):
     assert "The crossed model: probability of a right answer" not in page.text
-    assert "wasn't fitted for this page: crowd-imi report fits it" in page.text
+    assert "wasn't fitted for this page: crowd-imi report … --rehearsal NAME fits it" in page.text
 
 
 def test_a_pilot_is_counted_and_left_out(study, store, tmp_path):
