@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from crowd_imi.allocation import ATTEMPTS, most_attempts
 from crowd_imi.lifecycle import PAYABLE, VisitState
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store
-from crowd_imi.store.money import bonus_spending
+from crowd_imi.store.money import bonus_spending, count_undecided
 from crowd_imi.store.postings import MAIN, postings
 from crowd_imi.store.submissions import TaskStanding, count_payable, task_standings
 from crowd_imi.store.tables import Verdict
@@ -48,6 +48,8 @@ class Stock:
     """Visits that are paid or may have to be."""
     unpaid: int
     """Those of them that aren't paid yet."""
+    undecided: int
+    """Submissions that the platform may still pay, though nothing is owed here: money for them is kept all the same."""
     elsewhere: int = 0
     """Open tasks of the study's other posting, the pilot or the study itself: promised just as much."""
 
@@ -59,13 +61,16 @@ class Stock:
     def complete(self) -> bool:
         return not self.open and not self.pending
 
-    def limited(self, most: int) -> "Stock":
-        """The same with so many open tasks at most; for the others there is no money now."""
-        return replace(self, open=self.open[:most], unaffordable=self.open[most:] + self.unaffordable)
-
 
 def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised for)
-    study: Study, store: Store, price: Money, label: str = MAIN, *, beside: int = 0, each_beside: int = 0
+    study: Study,
+    store: Store,
+    price: Money,
+    label: str = MAIN,
+    *,
+    beside: int = 0,
+    each_beside: int = 0,
+    undecided: int | None = None,
 ) -> Stock:
     """Count tasks and visits as they are now.
 
@@ -76,12 +81,14 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         label: main or pilot: whose tasks. Money is one for both, and the pilot, which is small, has it first.
         beside: minor units promised beside rewards, and not spent yet.
         each_beside: what one more submission may cost beside its price.
+        undecided: submissions that the platform may still pay though nothing is owed here; None for the last harvest's word.
     """
     pay = study.file.pay
     with store.read() as session:
         every = task_standings(session, ATTEMPTS)
         offered = {posting.label for posting in postings(session) if posting.platform_id and posting.state != "stopped"}
         payable = count_payable(session, PAYABLE)
+        waiting = count_undecided(session) if undecided is None else undecided
         left = pay.cap - bonus_spending(session) - beside
         unpaid = count_payable(session, PAYABLE, unpaid_only=True)
     standings = [task for task in every if task.label == label]
@@ -92,7 +99,7 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         for task in every
     )
     each = price.amount + each_beside
-    affordable = max(0, (left - payable * price.amount) // each) if each else len(every)
+    affordable = max(0, (left - (payable + waiting) * price.amount) // each) if each else len(every)
     if label == MAIN:
         affordable = max(0, affordable - elsewhere)
     else:
@@ -105,6 +112,7 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         exhausted=tuple(task for task in nobodys if task.attempts >= most_attempts(study, label)),
         payable=payable,
         unpaid=unpaid,
+        undecided=waiting,
         elsewhere=elsewhere,
     )
 

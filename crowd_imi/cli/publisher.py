@@ -100,7 +100,8 @@ def publish(  # noqa: PLR0913, PLR0917 (one per option)
     store = _prepare(output, looked, no_reach=no_reach)
     posting = launch(looked.study, store, looked.platform, looked.choice, looked.label)
     output.say(f"what people do is kept in {store.url}")
-    _say_what_next(output, looked, posting.platform_id or "", served=looked.choice.name != "local" and not no_reach)
+    asked = _asks_the_pages(looked, no_reach=no_reach)
+    _say_what_next(output, looked, posting.platform_id or "", served=asked)
     output.result(_published(looked, posting))
 
 
@@ -221,11 +222,16 @@ def _prepare(output: Output, looked: Looked, *, no_reach: bool) -> "Store":
     if looked.pilot is not None:
         _lay_out_pilot(output, study, store, looked.pilot)
     note_platform(store, choice, looked.offer, looked.label)  # so that the pages can be served before anybody is invited
-    if choice.name != "local" and not (looked.posted or no_reach):
+    if _asks_the_pages(looked, no_reach=no_reach):
         problems = list(reach_problems(study, looked.plan, choice))
         if problems:
             raise PublishError("\n".join((*problems, "nothing is posted yet")))
     return store
+
+
+def _asks_the_pages(looked: Looked, *, no_reach: bool) -> bool:
+    """Whether it is seen to that the pages run, before anybody is invited."""
+    return looked.choice.name != "local" and not (looked.posted or no_reach)
 
 
 def _lay_out_pilot(output: Output, study: "Study", store: "Store", pilot: int) -> None:

@@ -22,7 +22,7 @@ _PILOT_IS: dict[PostingState | None, str] = {PostingState.PAUSED: " and paused",
 
 _FREE: dict[PostingState | None, str] = {
     PostingState.PAUSED: "free, but nobody is let in while it is paused",
-    PostingState.STOPPED: "never taken",
+    PostingState.STOPPED: "not in use",
 }
 
 _NAMED = 3
@@ -31,7 +31,7 @@ _NAMED = 3
 
 def screen(status: Status, rehearsal: str | None) -> RenderableType:
     """Everything in one screen: tasks by arm, people, money, and what needs a look."""
-    parts: list[RenderableType] = [_head(status, rehearsal), Padding(_arms(status), (1, 0)), _facts(status)]
+    parts: list[RenderableType] = [_head(status, rehearsal), Padding(_arms(status), (1, 0)), _facts(status, rehearsal)]
     if any(arm.came for arm in status.attrition):
         parts.append(Padding(_attrition(status), (1, 0, 0, 0)))
     steps = [*status.next, *_to_publish(status)]
@@ -130,7 +130,7 @@ class _Bar:
         yield bar
 
 
-def _facts(status: Status) -> Table:
+def _facts(status: Status, rehearsal: str | None) -> Table:
     table = Table.grid(padding=(0, 3, 0, 0))
     table.add_column(style="bold")
     table.add_column()
@@ -145,7 +145,9 @@ def _facts(status: Status) -> Table:
     if status.surplus:
         table.add_row("surplus", _surplus(status.surplus))
     if status.closing_remarks:
-        table.add_row("wrote to you", f"{status.closing_remarks} at the end of their visit: `crowd-imi status STUDY --remarks`")
+        which = "" if rehearsal is None else f" --rehearsal {rehearsal}"
+        read = f"`crowd-imi status STUDY{which} --remarks`"
+        table.add_row("wrote to you", f"{status.closing_remarks} at the end of their visit: {read}")
     return table
 
 

@@ -19,7 +19,8 @@ OCCUPYING = COMING_BACK | {
     PlatformStatus.REJECTED,
 }
 """A submission that the platform says this of takes up a place."""
-_KNOWN = frozenset(PlatformStatus)
+KNOWN = frozenset(PlatformStatus)
+"""Statuses of the table; a platform may come to say others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def held_by_unknown(platform: Platform, posting: str, statuses: Mapping[str, str
         posting: the platform's id.
         statuses: of every submission of the posting.
     """
-    unknown = sum(status not in _KNOWN for status in statuses.values())
+    unknown = sum(status not in KNOWN for status in statuses.values())
     taken = platform.places_taken(posting) if unknown else None
     if taken is None:
         return unknown

@@ -1,6 +1,5 @@
 """Last step: as many places on the platform as open tasks need, never more than the cap allows."""
 
-import sys
 from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
@@ -12,8 +11,7 @@ from crowd_imi.lifecycle import PAYABLE, PlatformStatus
 from crowd_imi.platforms.base import Capability, PostingState
 from crowd_imi.records import Money
 from crowd_imi.stock import Stock
-from crowd_imi.store.money import bonus_spending, count_intents, intents_in, stray_spending
-from crowd_imi.store.postings import postings
+from crowd_imi.store.money import count_intents, intents_in
 from crowd_imi.store.submissions import visits_of
 from crowd_imi.store.tables import Posting
 
@@ -27,13 +25,6 @@ class Places:
     """By anybody."""
     used: int
     """By somebody who is at a task, was, or handed something in: these don't come back."""
-
-    affordable: int = sys.maxsize
-    """How many the cap could pay for, if everybody who has one were paid but who was rejected."""
-
-    def limit(self, stock: Stock) -> Stock:
-        """Who handed in without finishing here holds a place, and may be approved by a person there: that money is kept, too."""
-        return stock.limited(max(0, self.affordable - self.used))
 
     def promised(self, stock: Stock) -> int:
         """Places that may still bring a visit to a task: free ones, and those taken by somebody who has no visit."""
@@ -56,18 +47,8 @@ def count_places(this: Round, offered: int) -> Places:
     occupying = {submission for submission, status in this.statuses.items() if status in OCCUPYING}
     settled = {submission for submission in occupying if this.statuses[submission] not in COMING_BACK}
     unknown = held_by_unknown(this.platform, this.platform_posting, this.statuses)
-    rejected = sum(status == PlatformStatus.REJECTED for status in this.statuses.values())
     # A visit that began after the statuses were read isn't among them, and has a place all the same.
-    taken, used = len(occupying | payable) + unknown, len(settled | payable) + unknown
-    return Places(offered, taken, used, _affordable(this, rejected))
-
-
-def _affordable(this: Round, rejected: int) -> int:
-    pay, price = this.study.file.pay, this.price.amount
-    with this.store.read() as session:
-        left = pay.cap - bonus_spending(session) + stray_spending(session)  # strays have places among those that are counted
-        others = sum(posting.places for posting in postings(session) if posting.id != this.posting)
-    return max(0, left // price - others) + rejected if price else sys.maxsize
+    return Places(offered, len(occupying | payable) + unknown, len(settled | payable) + unknown)
 
 
 def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = True) -> int:
@@ -83,7 +64,7 @@ def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = Tru
         The places offered now.
     """
     if not this.whole:
-        if not more or places.used + len(stock.open) <= places.offered:
+        if this.state is not PostingState.OPEN or not more or places.used + len(stock.open) <= places.offered:
             return places.offered
         places = replace(places, offered=this.platform.places(this.platform_posting))
     _read_back(this, places.offered)
@@ -114,7 +95,7 @@ def _raise(this: Round, offered: int, target: int, stock: Stock) -> int:
             f"{this.posting}/{count_intents(session, 'places', f'{this.posting}/') + 1}/{target}"
         )
     call = PaidCall("places", subject, Money(amount=more * this.price.amount, currency=this.price.currency))
-    reserved = (stock.unpaid + len(stock.open) - more + stock.elsewhere) * this.price.amount
+    reserved = (stock.unpaid + stock.undecided + len(stock.open) - more + stock.elsewhere) * this.price.amount
 
     def set_places() -> str:
         this.platform.set_places(this.platform_posting, target)

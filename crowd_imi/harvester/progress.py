@@ -1,17 +1,19 @@
 """How far each unit is, who left in which arm, and what the next harvest will do."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
 from crowd_imi.harvester.records import ArmAttrition, Surplus, UnitStatus
-from crowd_imi.lifecycle import Action, Payment, VisitState, action_for
+from crowd_imi.harvester.verdicts import JUDGED_FROM
+from crowd_imi.lifecycle import VisitState
 from crowd_imi.platforms.base import PostingState
 from crowd_imi.stock import Stock
 from crowd_imi.store.postings import MAIN, PILOT
 from crowd_imi.store.submissions import TaskStanding, arms_of_tasks, judged_visits, main_trials
 from crowd_imi.store.tables import Task, Verdict, Visit
+from crowd_imi.study import Study
 
 _SHOWN = 6
 """Names in a sentence; the others are counted."""
@@ -69,26 +71,42 @@ def _how_it_ended(visit: Visit) -> str:
     return "finished" if judged or visit.state == VisitState.SUBMITTED else visit.state
 
 
+def is_complete(stock: Stock, state: PostingState | None) -> bool:
+    """Whether nobody is at a posting's tasks, and nobody is to come."""
+    return stock.complete or (state is PostingState.STOPPED and not stock.pending)
+
+
+def waits_for_a_verdict(study: Study, visit: Visit, now: int, *, shown_up: bool) -> bool:
+    """Whether somebody is to be judged; who doesn't show up on the platform for as long as a visit may take isn't waited for.
+
+    Args:
+        study: says how long that is.
+        visit: in any state.
+        now: milliseconds since 1970.
+        shown_up: whether the platform knows of its submission.
+    """
+    return visit.state in JUDGED_FROM and (shown_up or visit.arrived_at >= now - study.file.pages.visit_minutes * 60_000)
+
+
 def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
-    stock: Stock, visits: Sequence[Visit], there: Mapping[str, str | None], free: int, state: PostingState, label: str
+    stock: Stock, judging: int, paying: int, free: int, state: PostingState, label: str
 ) -> Iterator[str]:
     """What the next harvest will do, and what it waits for, a sentence each.
 
     Args:
         stock: where the posting's tasks stand.
-        visits: the posting's.
-        there: visit → what the platform says of its submission.
+        judging: visits of any posting that wait for a verdict.
+        paying: those that are owed, and not paid yet.
         free: places that nobody has taken.
         state: whether the posting lets new participants in.
         label: main or pilot.
     """
-    judging = sum(visit.state in {VisitState.SUBMITTED, VisitState.FAILED_PRACTICE} for visit in visits)
-    paying = sum(visit.payment == Payment.UNPAID and action_for(visit.state, there[visit.id]) is Action.PAY for visit in visits)
-    if judging or paying:
+    waiting = judging + paying > 0
+    if waiting:
         yield f"the next harvest judges {judging} and pays {paying}"
     under_way = sum(task.holder not in (VisitState.SUBMITTED, None) for task in stock.pending)
     if state is PostingState.STOPPED:
-        yield _stopped(stock, under_way)
+        yield _stopped(stock, under_way, waiting=waiting)
         return
     if state is PostingState.PAUSED:
         yield f"paused: nobody new is let in{_may_finish(under_way)}; `crowd-imi resume` opens it again, `crowd-imi stop` ends it"
@@ -97,13 +115,13 @@ def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
     if stock.unaffordable:
         which = _named(stock.unaffordable)
         yield f"{len(stock.unaffordable)} tasks get nobody below the cap: raise pay.cap in study.toml ({which})"
-    if label == PILOT and stock.complete:
+    if label == PILOT and stock.complete and not waiting:
         people = len(stock.valid) + len(stock.exhausted)
         yield f"nothing more: the pilot has had its {people} people, and {len(stock.valid)} of them would count in the study"
         return
     if stock.exhausted and label == MAIN:
         yield f"{len(stock.exhausted)} tasks have no attempt left and stay short ({_named(stock.exhausted)})"
-    if stock.complete:
+    if label == MAIN and stock.complete and not waiting:
         yield "nothing more: every task has its valid response" if not stock.short else "nothing more: the rest is short"
 
 
@@ -118,13 +136,13 @@ def _coming(stock: Stock, free: int, under_way: int) -> Iterator[str]:
         yield f"waiting for {' and '.join(awaited)}"
 
 
-def _stopped(stock: Stock, under_way: int) -> str:
+def _stopped(stock: Stock, under_way: int, *, waiting: bool) -> str:
     """A stopped posting: who may finish, and how much of it there is when they have."""
     lists = (stock.valid, stock.pending, stock.open, stock.short)
     done = f"{len(stock.valid)} of {sum(map(len, lists))} tasks have their valid response"
     if under_way:
         return f"stopped: nobody new comes{_may_finish(under_way)}, and harvests judge and pay them; {done}"
-    if stock.pending:
+    if stock.pending or waiting:
         return f"stopped: nobody new comes, nobody is at it; {done}"
     return f"nothing more: it was stopped; {done}"
 

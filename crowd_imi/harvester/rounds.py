@@ -6,10 +6,12 @@ from crowd_imi.errors import HarvestError, command
 from crowd_imi.harvester.collect import Known
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.places import adjust_places, count_places
+from crowd_imi.harvester.progress import is_complete, waits_for_a_verdict
 from crowd_imi.harvester.reconcile import reconcile
 from crowd_imi.harvester.records import Harvest, together
 from crowd_imi.harvester.rules import pay_by_rule, top_up
 from crowd_imi.harvester.settle import settle
+from crowd_imi.harvester.undecided import note_undecided
 from crowd_imi.harvester.verdicts import judge
 from crowd_imi.keys import study_key
 from crowd_imi.ledger import HeldLease, lease
@@ -20,7 +22,7 @@ from crowd_imi.stock import Stock, take_stock
 from crowd_imi.store import Store
 from crowd_imi.store.money import keep_terms
 from crowd_imi.store.postings import MAIN, postings
-from crowd_imi.store.submissions import submission_ids
+from crowd_imi.store.submissions import submission_ids, visits_of
 from crowd_imi.store.tables import Posting
 from crowd_imi.study import Study
 
@@ -59,11 +61,12 @@ def _harvest(this: Round) -> Harvest:
     settled = settle(this, stock.unpaid, free)
     rewarded = pay_by_rule(this, (stock.unpaid - settled.paid + free) * this.price.amount)
     places = count_places(this, offered)
-    stock = places.limit(_stock(this))
+    stock = _stock(this)
     with store.read() as session:
         proposal = top_up(session, study, store, platform)
+        came = visits_of(session, this.posting)
+    waits = any(waits_for_a_verdict(study, visit, store.now(), shown_up=this.has_shown_up(visit.id)) for visit in came)
     offered = adjust_places(this, places, stock, more=proposal is None)
-    stopped = this.state is PostingState.STOPPED
     open_tasks = {task.task for task in stock.open}
     return Harvest(
         valid=sum(verdict.valid for verdict in judged),
@@ -82,19 +85,22 @@ def _harvest(this: Round) -> Harvest:
         short=_short(this, stock),
         to_compensate=tuple(this.stranded),
         refused=tuple(this.refused),
-        complete=stock.complete or (stopped and not stock.pending),
+        complete=is_complete(stock, this.state) and not waits,
     )
 
 
 def _short(this: Round, stock: Stock) -> tuple[str, ...]:
-    """A pilot's task that somebody did isn't short, whether the answers count or not."""
+    """A pilot's task that somebody did isn't short, whether the answers count or not, nor is any once the pilot was stopped."""
     if this.label == MAIN:
         return tuple(f"{task.arm}/{task.number}" for task in stock.short)
+    if this.state is PostingState.STOPPED:
+        return ()
     return tuple(f"{this.label} {task.arm}/{task.number}" for task in stock.unaffordable)
 
 
 def _stock(this: Round) -> Stock:
-    """Where tasks stand, with the money for bonuses by rule kept apart."""
+    """Where tasks stand, with the money for bonuses by rule, and for who may still be paid on the platform, kept apart."""
+    note_undecided(this)
     with this.store.read() as session:
         bonuses = promised(session, this.study, this.platform)
     return take_stock(this.study, this.store, this.price, this.label, beside=bonuses.beside, each_beside=bonuses.each)

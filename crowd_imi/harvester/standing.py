@@ -4,14 +4,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from crowd_imi.harvester.context import OCCUPYING, held_by_unknown
-from crowd_imi.harvester.progress import attrition, next_steps, surplus_visits, unit_statuses
+from crowd_imi.harvester.progress import (
+    attrition,
+    is_complete,
+    next_steps,
+    surplus_visits,
+    unit_statuses,
+    waits_for_a_verdict,
+)
 from crowd_imi.harvester.records import ClosingRemark, ClosingRemarks, Difference, Status
 from crowd_imi.harvester.rules import top_up
 from crowd_imi.harvester.strays import strays_of
+from crowd_imi.harvester.undecided import undecided
 from crowd_imi.ledger import Books, books
-from crowd_imi.lifecycle import PAYABLE, Action, Payment, PlatformStatus, VisitState, action_for
+from crowd_imi.lifecycle import UNDER_WAY, Action, Payment, PlatformStatus, VisitState, action_for
 from crowd_imi.platforms.base import Capability, Platform, PostingState, price
-from crowd_imi.promises import Promised, promised
+from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.stock import ArmStatus, Stock, arm_status, excluded_by, take_stock, together
 from crowd_imi.store import Store
@@ -33,17 +41,26 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     posting = _shown_posting(store, platform.name)
     posted = posting is not None and posting.platform_id is not None
     label = MAIN if posting is None else posting.label
-    statuses, places = _read_platform(platform, posting)
-    state = _state(platform, posting)
+    with store.read() as session:
+        every = [one for one in postings(session) if one.platform == platform.name and one.platform_id is not None]
+    said = {one.id: {found.id: found.status for found in platform.submissions(str(one.platform_id))} for one in every}
+    statuses = said.get(posting.id, {}) if posting else {}
+    places = platform.places(str(posting.platform_id)) if posting and posted else 0
+    states = {one.label: _state(platform, one) for one in every}
+    state = states.get(label)
     each = price(platform, study.file.pay.reward_money)
     with store.read() as session:
         bonuses = promised(session, study, platform)
     with store.people() as people:
         submissions = submission_ids(people, platform.name)
-    kept = bonuses.beside + _undecided(store, submissions, statuses) * each.amount
-    stock = take_stock(study, store, each, beside=kept, each_beside=bonuses.each)
+    waiting = sum(undecided(store, platform, str(one.platform_id), submissions, said[one.id]) for one in every)
+    stock, pilots = (
+        take_stock(study, store, each, of, beside=bonuses.beside, each_beside=bonuses.each, undecided=waiting)
+        for of in (MAIN, PILOT)
+    )
     with store.read() as session:
-        visits = visits_of(session, posting.id) if posting else []
+        everybody = [visit for one in every for visit in visits_of(session, one.id)]
+        visits = [visit for visit in everybody if posting and visit.posting_id == posting.id]
         judged = verdicts(session)
         shown = judged if label == MAIN else verdicts(session, label)
         ledger = books(session)
@@ -55,24 +72,29 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         committed = stock.payable * each.amount + bonus_spending(session) + bonuses.beside
     # Where only those are listed who handed in, others are at it.
     unlisted = None if Capability.LISTS_ACTIVE in platform.capabilities else PlatformStatus.ACTIVE.value
-    there = {visit.id: statuses.get(submissions.get(visit.id, ""), unlisted) for visit in visits}
+    there = {visit.id: said[visit.posting_id].get(submissions.get(visit.id, ""), unlisted) for visit in everybody}
+    ours = [visit for visit in everybody if unlisted and visit.id in submissions]
+    unseen = {visit.id for visit in ours if submissions[visit.id] not in said[visit.posting_id]}
+    judging = sum(waits_for_a_verdict(study, visit, store.now(), shown_up=visit.id not in unseen) for visit in everybody)
+    paying = _to_pay(everybody, there)
+    at_it = any(visit.state in UNDER_WAY for visit in everybody)
     strays = strays_of(statuses, submissions, {visit.id for visit in visits})
     taken = sum(status in OCCUPYING for status in statuses.values())
     if posting is not None and posting.platform_id is not None:
         taken += held_by_unknown(platform, posting.platform_id, statuses)
-    states = Counter(visit.state for visit in visits)
-    going_on = stock if label == MAIN else _pilot_stock(study, store, each, bonuses)
+    going_on = stock if label == MAIN else pilots
+    ended = Counter(visit.state for visit in visits)
     return Status(
         study=study.file.study.name,
         platform=platform.name,
         posted=posted and label == MAIN,
         state=state,
         arms=tuple(arm_status(arm.id, stock, judged) for arm in study.file.arms),
-        pilot=_pilot(study, store, each, bonuses),
+        pilot=_pilot(study, store, pilots),
         units=units,
         attrition=left,
         excluded_by=excluded_by(verdict for _, verdict in shown),
-        left={state.value: states[state] for state in _LEFT if states[state]},
+        left={state.value: ended[state] for state in _LEFT if ended[state]},
         surplus=surplus,
         places=places,
         places_free=max(0, places - taken),
@@ -87,8 +109,8 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         strays=sum(statuses[stray] in OCCUPYING for stray in strays),
         remarks=_remarks(ledger),
         closing_remarks=wrote,
-        next=() if state is None else tuple(next_steps(going_on, visits, there, max(0, places - taken), state, label)),
-        complete=stock.complete or (posted and label == MAIN and state is PostingState.STOPPED and not stock.pending),
+        next=() if state is None else tuple(next_steps(going_on, judging, paying, max(0, places - taken), state, label)),
+        complete=_complete({MAIN: stock, PILOT: pilots}, states) and not judging and not at_it,
     )
 
 
@@ -109,41 +131,28 @@ def _shown_posting(store: Store, platform: str) -> Posting | None:
     return next((posting for posting in ours if posting.platform_id is not None), ours[0] if ours else None)
 
 
-def _pilot(study: Study, store: Store, each: Money, bonuses: Promised) -> ArmStatus | None:
+def _pilot(study: Study, store: Store, stock: Stock) -> ArmStatus | None:
     """The pilot's tasks, all arms together."""
     with store.read() as session:
         if not postings(session, PILOT):
             return None
         judged = verdicts(session, PILOT)
-    stock = _pilot_stock(study, store, each, bonuses)
     return together("pilot", [arm_status(arm.id, stock, judged) for arm in study.file.arms])
 
 
-def _pilot_stock(study: Study, store: Store, each: Money, bonuses: Promised) -> Stock:
-    return take_stock(study, store, each, PILOT, beside=bonuses.beside, each_beside=bonuses.each)
-
-
-def _read_platform(platform: Platform, posting: Posting | None) -> tuple[dict[str, str], int]:
-    if posting is None or posting.platform_id is None:
-        return {}, 0
-    statuses = {submission.id: submission.status for submission in platform.submissions(posting.platform_id)}
-    return statuses, platform.places(posting.platform_id)
-
-
-def _undecided(store: Store, submissions: Mapping[str, str], statuses: Mapping[str, str]) -> int:
-    """Who handed in and isn't owed anything: a person may approve them there all the same, so their money is kept."""
-    with store.read() as session:
-        every = {visit.id: visit for posting in postings(session) for visit in visits_of(session, posting.id)}
-    ours = {submissions[visit]: every[visit].state in PAYABLE for visit in every.keys() & submissions.keys()}
-    waiting = (PlatformStatus.AWAITING_REVIEW, PlatformStatus.WRONG_CODE)
-    return sum(status in waiting and not ours.get(submission, False) for submission, status in statuses.items())
-
-
-def _state(platform: Platform, posting: Posting | None) -> PostingState | None:
+def _state(platform: Platform, posting: Posting) -> PostingState:
     """The platform knows, also of what was done on its website; but what we stopped stays so."""
-    if posting is None or posting.platform_id is None:
-        return None
-    return PostingState.STOPPED if posting.state == PostingState.STOPPED else platform.state(posting.platform_id)
+    return PostingState.STOPPED if posting.state == PostingState.STOPPED else platform.state(str(posting.platform_id))
+
+
+def _to_pay(visits: Sequence[Visit], there: Mapping[str, str | None]) -> int:
+    """How many are owed their reward, with a verdict or before it."""
+    return sum(visit.payment == Payment.UNPAID and action_for(visit.state, there[visit.id]) is Action.PAY for visit in visits)
+
+
+def _complete(stocks: Mapping[str, Stock], states: Mapping[str, PostingState]) -> bool:
+    """As a harvest says of all the postings that there are; without the study's own, nothing is."""
+    return MAIN in states and all(is_complete(stocks[label], state) for label, state in states.items())
 
 
 def _differences(visits: Sequence[Visit], there: Mapping[str, str | None]) -> tuple[Difference, ...]:

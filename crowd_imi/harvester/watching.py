@@ -37,6 +37,8 @@ def watch(  # noqa: PLR0913, PLR0917 (what to do, how often, and whom to tell)
 ) -> Harvest | None:
     """Take rounds until the study is complete and nothing was refused, or ``stop`` is set.
 
+    Only a round that reads everything ends it.
+
     A failure that may pass is told, and the round taken again later. What can't pass by itself (a key of study.toml that is
     frozen was edited, say) ends the first round; later on it is told and waited for, so that a slip of the editor doesn't
     end a harvest that has run for days.
@@ -73,7 +75,10 @@ def watch(  # noqa: PLR0913, PLR0917 (what to do, how often, and whom to tell)
             continue
         tell(last)
         if last.complete and not last.refused:
-            return last
+            if told is None:
+                return last
+            told = None  # a look goes by what was read before: before it ends, everything is read once more
+            continue
         if told is None:
             failures, due = 0, time.monotonic() + wait
         told = _listen(news, hold, due, stop, tell_failure)

@@ -167,7 +167,7 @@ def promised(study: Study, store: Store, platform: Platform) -> int:
     nobodys = len(stock.open) + len(stock.unaffordable) if any(posting.label == MAIN for posting in posted) else 0
     coming = nobodys + stock.elsewhere
     places = sum(platform.places(str(one.platform_id)) for one in posted if one.state != PostingState.STOPPED)
-    rewards = max((stock.payable + coming) * each.amount + strays, places * each.amount)
+    rewards = max((stock.payable + stock.undecided + coming) * each.amount + strays, places * each.amount)
     return rewards + spent_beside - strays + bonuses.beside + coming * bonuses.each
 
 

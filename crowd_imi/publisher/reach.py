@@ -61,7 +61,9 @@ def not_served_yet(study: Study, choice: Choice) -> str | None:
     """Why nobody can say yet whether the pages work, and how to come there; None once there is something to serve."""
     if study.database.exists():
         return None
-    publish = command("publish", study.folder, "--on", choice.name, "--pages-url", choice.pages_url)
+    elsewhere = () if choice.endpoint_url is None else ("--endpoint-url", choice.endpoint_url)
+    sandbox = ("--sandbox",) if choice.sandbox else ()
+    publish = command("publish", study.folder, "--on", choice.name, "--pages-url", choice.pages_url, *elsewhere, *sandbox)
     if choice.name == "local":
         return f"the pages can be served once `{publish}` has posted the study; then `{command('serve', study.folder)}`"
     return (

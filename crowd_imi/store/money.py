@@ -14,6 +14,8 @@ HARVESTER = "harvester"
 
 CAP = "cap"
 PRICE = "price"
+UNDECIDED = "undecided/"
+"""What the name begins with under which a posting's number of undecided submissions is noted."""
 
 STRAY = "stray-"
 """What the subject of a submission without a visit here begins with."""
@@ -88,6 +90,22 @@ def current_cap(session: Session, otherwise: int) -> int:
 def current_price(session: Session, otherwise: int) -> int:
     """What one paid submission costs, by publish's or harvest's last word; ``otherwise`` before the first."""
     return _noted(session, PRICE, otherwise)
+
+
+def keep_undecided(session: Session, posting: str, count: int) -> None:
+    """Note how many of a posting's submissions the platform may still pay, though nothing is owed here.
+
+    Args:
+        session: in a transaction that writes.
+        posting: our id.
+        count: by what the platform said last.
+    """
+    session.merge(About(name=f"{UNDECIDED}{posting}", value=str(count)))
+
+
+def count_undecided(session: Session) -> int:
+    """Submissions, of every posting, that the platform may still pay though nothing is owed here, by harvest's last word."""
+    return sum(int(noted) for noted in session.scalars(select(About.value).where(About.name.startswith(UNDECIDED))))
 
 
 def _noted(session: Session, name: str, otherwise: int) -> int:

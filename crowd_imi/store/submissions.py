@@ -98,6 +98,13 @@ def count_payable(session: Session, states: Collection[str], *, unpaid_only: boo
     return session.scalar(chosen) or 0
 
 
+def are_payable(session: Session, states: Collection[str]) -> dict[str, bool]:
+    """Visit id → whether ``count_payable`` counts it, with these states."""
+    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid")
+    chosen = select(Visit.id, or_(owed, Visit.payment == "paid")).where(Visit.label != "preview")
+    return {visit: bool(payable) for visit, payable in session.execute(chosen)}
+
+
 def answered_trials(session: Session, visit: str) -> Sequence[AnsweredTrial]:
     """A visit's answers in order, main and catch trials alike."""
     chosen = (

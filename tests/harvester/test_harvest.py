@@ -8,6 +8,7 @@ from crowd_imi.allocation import hand_in
 from crowd_imi.errors import HarvestError, LedgerError, PlatformError, Refused
 from crowd_imi.harvester import Surplus, harvest, status
 from crowd_imi.ledger import lease
+from crowd_imi.platforms.base import Capability
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.publisher.launch import create_store
 from crowd_imi.store import Store, StoreKind
@@ -346,6 +347,24 @@ def test_who_handed_in_without_finishing_keeps_the_money_of_a_place_until_a_pers
     crowd.platform.reject(crowd.submission_of("anna"), "handed in without finishing")
     done = go(crowd)
     assert not done.complete and done.short == () and crowd.free() == 1
+
+
+@pytest.mark.parametrize(("bonus", "offered"), [("", 2), ('\nbonus = 50\nbonus_for = "completion"', 1)])
+def test_who_is_to_be_compensated_and_who_may_be_approved_are_kept_money_for_together(tmp_path: Path, bonus: str, offered: int):
+    crowd = Crowd.posted(tmp_path, SMALL.replace("cap = 5000", f"cap = 800{bonus}"))
+    crowd.platform.capabilities = frozenset(Capability) - {Capability.PAYS_RETURNED}
+    anna, ben = crowd.arrive("anna"), crowd.arrive("ben")
+    crowd.begin(anna)
+    crowd.submit(anna, good=False)
+    crowd.platform.give_back(crowd.submission_of("anna"))
+    crowd.begin(ben)
+    crowd.hand_in("ben")
+    crowd.pass_time(121)
+    crowd.study = write_study(tmp_path, SMALL.replace("cap = 5000", f"cap = 600{bonus}"))
+    done = go(crowd)
+    # Four rewards: Anna is owed one, Ben may be approved. With the bonus: 600 - 150 - 50 - 150 = 250 pay one more with its 50.
+    assert done.to_compensate == (anna.id,) and crowd.free() == offered and len(done.short) == 4 - offered
+    assert go(crowd).places == done.places
 
 
 def test_a_late_submission_waits_where_the_money_is_promised_to_others(tmp_path: Path):

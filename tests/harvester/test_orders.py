@@ -34,7 +34,7 @@ from crowd_imi.lifecycle import HOLDS_TASK, PAYABLE, Action, PlatformStatus, Vis
 from crowd_imi.platforms.base import Capability, PostingState
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import create_store, launch
-from crowd_imi.stock import take_stock
+from crowd_imi.stock import Stock, take_stock
 from crowd_imi.store import SimulatedClock, Store, StoreKind
 from crowd_imi.store.tables import Answer, Trial, Visit
 from crowd_imi.store.visits import finished_at
@@ -53,6 +53,8 @@ TOML = (
     .replace("cap = 5000", f"cap = {TASKS * REWARD}")
 )
 UNHEARD = "PROCESSING"
+MAY_BE_PAID = (P.AWAITING_REVIEW, P.WRONG_CODE, P.APPROVED, UNHEARD)
+"""A submission that the platform says this of costs a reward, or may come to, whatever became of the visit."""
 
 OURS = ("begins", "fails practice", "declines", "answers well", "answers badly", "presses the button")
 THERE = {
@@ -128,8 +130,6 @@ class World:
         harvest(self.study, self.store, self.board)
         self.store.close()
         self._saved = {path: path.read_bytes() for path in folder.glob("*.db*")}, self.board, self.visits
-        self.pairs: Counter[tuple[str, str | None]] = Counter()
-        """(Our state, the platform's status) that rounds met with."""
 
     def begin(self, like: str, cap: int) -> None:
         """Back to the beginning, as another platform under another cap."""
@@ -207,7 +207,6 @@ class World:
 
     def round(self, kind: str, number: int) -> Harvest | None:
         """One round; None when it didn't come through."""
-        self._meet()
         store, platform = self.store, self.board
         if kind == "none":
             return None
@@ -225,10 +224,6 @@ class World:
             self.board.fails_at = None
         self.changed = set()
         return done
-
-    def _meet(self) -> None:
-        for visit, submission in self.everybody():
-            self.pairs[visit.state, self.status(submission)] += 1
 
     def everybody(self) -> list[tuple[Visit, str]]:
         """Every visit with its submission."""
@@ -317,6 +312,7 @@ class World:
             self.newcomers += wanted
             self.step([(person, "waits") for person in range(self.newcomers - wanted, self.newcomers)])
             self.step([(person, "finishes well") for person in range(self.newcomers - wanted, self.newcomers)])
+        done = self.round("whole", 0)  # pays late ones from the money of places that the round before closed
         again = self.round("whole", 0)
         assert done is not None and again is not None
         assert again.quiet and again.places == done.places, "a round after which nothing happened did something"
@@ -324,6 +320,28 @@ class World:
         stock = take_stock(self.study, self.store, self.study.file.pay.reward_money)
         missing = TASKS - len(stock.valid) - len(stock.pending)
         assert len(again.short) + self.board.free >= missing, f"{len(again.short)} short, others aren't offered: {self.told_of()}"
+        self.check_no_money_is_idle(stock, again)
+
+    def check_no_money_is_idle(self, stock: Stock, done: Harvest) -> None:
+        """A task is short, and somebody late waits for pay, only while every reward that the cap holds is promised or spent."""
+        everybody = self.everybody()
+        payable = {s for v, s in everybody if v.payment == "paid" or (v.payment == "unpaid" and v.state in PAYABLE)}
+        may_be_paid = {s for s, place in self.board.submissions_made.items() if place.status in MAY_BE_PAID}
+        if stock.unaffordable:
+            rewards = len(payable | may_be_paid) + len(stock.open)
+            assert (rewards + 1) * REWARD > self.cap, f"short, though there is money: {self.told_of()}"
+        late = [
+            v
+            for v, s in everybody
+            if v.payment == "unpaid"
+            and action_for(v.state, self.status(s)) is Action.PAY
+            and self.board._is_listed(s)
+            and v.id not in done.to_compensate
+        ]
+        if late:
+            coming = min(self.board.free, len(stock.open) + len(stock.unaffordable))
+            rewards = len(set(self.board.rewarded) | self.by_hand) + len(done.to_compensate) + coming
+            assert self.cap - rewards * REWARD < REWARD, f"{len(late)} are never paid, though there is money: {self.told_of()}"
 
 
 def answers(session, visit: Visit, trials: Sequence[Trial], good: bool, at: int) -> None:

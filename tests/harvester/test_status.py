@@ -5,8 +5,30 @@ from rich.console import Console
 
 from crowd_imi.cli.status_screen import remarks_screen, screen
 from crowd_imi.harvester import ArmStatus, Difference, closing_remarks, harvest, status
+from crowd_imi.pages.dashboard import take_snapshot
+from crowd_imi.platforms.base import PlatformSubmission
 from crowd_imi.store.tables import Visit
 from tests.harvester.crowd import SMALL, Crowd
+
+
+def test_status_and_dashboard_say_of_who_may_still_be_paid_what_the_harvest_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    crowd = Crowd.posted(tmp_path, SMALL.replace("cap = 5000", "cap = 600"))
+    crowd.begin(crowd.arrive("anna"))
+    anna, listed = crowd.submission_of("anna"), crowd.platform.submissions
+
+    def submissions(posting: str) -> list[PlatformSubmission]:
+        return [s.model_copy(update={"status": "PROCESSING"}) if s.id == anna else s for s in listed(posting)]
+
+    monkeypatch.setattr(crowd.platform, "submissions", submissions)  # a status that nobody has heard of
+    crowd.pass_time(121)
+    for name in ("ben", "carl", "dora"):
+        crowd.take_part(name)
+    done = harvest(crowd.study, crowd.store, crowd.platform)
+    assert (done.complete, len(done.short)) == (True, 1)
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert now.complete and (sum(arm.open for arm in now.arms), sum(arm.short for arm in now.arms)) == (0, 1)
+    shown = take_snapshot(crowd.study, crowd.store, crowd.clock.now())
+    assert shown.complete and sum(arm.status.short for arm in shown.arms) == 1
 
 
 @pytest.fixture
@@ -76,3 +98,6 @@ def test_what_participants_wrote_is_shown_without_who_they_are_and_cannot_steer_
     assert "Row two" in shown and "was hard [red]!" in shown and "owned" in shown
     assert not set(shown) & {"\x1b", "\x07", "\u202e"}
     assert not any(name in shown for name in texts) and "anna" not in str(written)
+    with console.capture() as capture:
+        console.print(screen(status(crowd.study, crowd.store, crowd.platform), "first"))
+    assert "status STUDY --rehearsal first --remarks" in " ".join(capture.get().split())

@@ -87,13 +87,17 @@ def test_a_slip_of_the_editor_ends_the_first_round_and_no_later_one(rounds):
     assert script.go() == complete and script.failed[0][0] == "frozen"
 
 
-def test_what_the_platform_told_is_looked_at_before_the_next_round_is_due(rounds, monkeypatch: pytest.MonkeyPatch):
+def test_what_was_told_is_looked_at_at_once_and_ends_it_only_once_everything_was_read_anew(
+    rounds, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(watching, "LISTENING_SECONDS", 0.001)
     going, complete = rounds
-    news = iter([frozenset(), frozenset({"a-submission"})])
-    script = Rounds(going, complete)
+    about = frozenset({"a-submission"})
+    news = iter([about, about])
+    # The first look went by statuses that were read before: somebody else is still at it.
+    script = Rounds(going, complete, going, complete, complete)
     assert script.go(every=3600, news=lambda: next(news)) == complete
-    assert script.read == [None, frozenset({"a-submission"})]
+    assert script.read == [None, about, None, about, None]
 
 
 def test_a_queue_that_fails_does_not_end_it(rounds, monkeypatch: pytest.MonkeyPatch):

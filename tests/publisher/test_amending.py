@@ -19,6 +19,7 @@ from crowd_imi.keys import completion_code, study_key
 from crowd_imi.lifecycle import VisitState, move
 from crowd_imi.pack import MadeAnew, Pack, revision_path
 from crowd_imi.plan import Amendment, load_plan
+from crowd_imi.platforms.base import PostingState
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.amending import carry_out, extension, finish, offer_for, voiding
@@ -26,6 +27,7 @@ from crowd_imi.publisher.launch import add_pilot, create_store, launch
 from crowd_imi.publisher.lock import load_lock
 from crowd_imi.publisher.pay import duration, pay_per_hour
 from crowd_imi.publisher.prereg import preregistration
+from crowd_imi.publisher.steering import steer
 from crowd_imi.scoring.mis import score
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.engine import database_urls
@@ -294,6 +296,46 @@ def test_the_cap_holds_pilot_and_study_together(study: Study):
     run = Run(load_study(study.folder)).pilot(1)
     with pytest.raises(PublishError, match=r"1\.50 USD are spent or promised already.* at least 450"):
         run.publish()
+
+
+def test_a_pilot_that_was_stopped_before_it_was_full_keeps_no_money_for_who_never_came(study: Study):
+    # Three rewards: one of the pilot's two people came, and the study has two tasks.
+    study.toml.write_text(study.toml.read_text().replace("cap = 5000", "cap = 450"))
+    run = Run(load_study(study.folder)).pilot(2)
+    run.take_part("anna", "pilot")
+    run.harvest()
+    steer(run.study, run.store, run.platform, PostingState.STOPPED)
+    run.publish()
+    done = run.harvest()
+    assert (done.short, done.complete, run.places()) == ((), False, 2)
+    run.take_part("ben")
+    assert not run.harvest().complete
+    run.take_part("carl")
+    done = run.harvest()
+    assert (done.valid, done.paid, done.short, done.complete) == (1, 1, (), True)
+    assert status(run.study, run.store, run.platform).complete
+
+
+def test_who_the_pilot_may_still_pay_is_counted_in_the_pilot_and_in_the_study_alike(study: Study):
+    # Four rewards for a pilot of two and a study of two; Anna hands in without finishing and may be approved.
+    study.toml.write_text(study.toml.read_text().replace("cap = 5000", "cap = 600"))
+    run = Run(load_study(study.folder)).pilot(2)
+    anna = run.arrive("anna", "pilot")
+    run.take_part("ben", "pilot")
+    run.publish()
+    with run.store.write() as session:
+        move(session.get_one(Visit, anna.id), VisitState.RETURNED, run.store.now())
+    posting = run.posting("pilot")
+    submission = next(s.id for s in run.platform.submissions(str(posting.platform_id)) if s.participant == "anna")
+    run.platform.complete(submission, completion_code(study_key(study.key), posting.id))
+    # Ben, Anna perhaps, who comes in her place, and one of the study's two: the pilot has the money first.
+    before = status(run.study, run.store, run.platform)
+    done = run.harvest()
+    after = status(run.study, run.store, run.platform)
+    for now in (before, after):
+        assert now.pilot is not None and (now.pilot.open, now.pilot.short) == (1, 0)
+        assert (sum(arm.open for arm in now.arms), sum(arm.short for arm in now.arms)) == (1, 1)
+    assert len(done.short) == 1 and run.places("pilot") == 3
 
 
 def test_an_extension_goes_on_with_the_panels_and_the_same_seed_gives_the_same_tasks(study: Study):

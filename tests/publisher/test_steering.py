@@ -93,7 +93,7 @@ def test_status_of_a_stopped_study_says_who_may_finish_and_waits_for_nobody_to_c
     assert now.next == (
         "stopped: nobody new comes, 1 at it may finish, and harvests judge and pay them; 0 of 4 tasks have their valid response",
     )
-    assert "stopped; those at it may finish" in shown(crowd) and "4 offered, 3 never taken" in shown(crowd)
+    assert "stopped; those at it may finish" in shown(crowd) and "4 offered, 3 not in use" in shown(crowd)
     crowd.begin(visit)
     crowd.submit(visit)
     crowd.hand_in("anna")
@@ -105,6 +105,22 @@ def test_status_of_a_stopped_study_says_who_may_finish_and_waits_for_nobody_to_c
     now = status(crowd.study, crowd.store, crowd.platform)
     assert now.next == ("nothing more: it was stopped; 1 of 4 tasks have their valid response",)
     assert now.complete and "waiting" not in shown(crowd).split("Next")[1]
+
+
+def test_a_stopped_study_is_not_complete_while_somebody_waits_for_a_verdict_and_pay(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    go(crowd, PostingState.STOPPED)
+    crowd.fail_practice(visit)
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert not now.complete
+    assert now.next == (
+        "the next harvest judges 1 and pays 1",
+        "stopped: nobody new comes, nobody is at it; 0 of 4 tasks have their valid response",
+    )
+    done = harvest(crowd.study, crowd.store, crowd.platform)
+    assert (done.excluded, done.paid, done.complete) == (1, 1, True)
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert now.complete and now.next == ("nothing more: it was stopped; 0 of 4 tasks have their valid response",)
 
 
 def test_status_of_a_paused_study_says_how_it_goes_on(crowd: Crowd):
