@@ -101,10 +101,10 @@ LOAD: dict[str, Any] = {
     "windows": 5,
     "window_s": 15.0,
     "limit_ms": 150.0,
-    "floor_from": 120.0,
-    "floor_to": 2000.0,
-    "floor_step": 1.25,
-    "floor_s": 5.0,
+    "floor_from": 250.0,
+    "floor_to": 3000.0,
+    "floor_step": 1.1,
+    "floor_s": 4.0,
 }
 
 

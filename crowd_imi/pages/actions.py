@@ -4,7 +4,7 @@ Every action may be repeated, as a browser does whose connection broke before th
 same reply, and nothing is stored twice.
 """
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import hand_in
@@ -21,7 +21,7 @@ from crowd_imi.pages.requests import (
 )
 from crowd_imi.pages.view import AnswerReply, Step
 from crowd_imi.store.tables import Event, PageTime, Visit
-from crowd_imi.store.visits import AtTrial, TaskTrials, add_answer, answers_of, count_remarks
+from crowd_imi.store.visits import AtTrial, add_answer, answers_of, count_remarks
 
 S = VisitState
 
@@ -93,7 +93,7 @@ def finish_instructions(visit: Visit, request: InstructionsRequest, now: int) ->
         visit.browser = dict(request.browser)
 
 
-def answer(session: Session, visit: AtTrial, task: TaskTrials, request: AnswerRequest, now: int) -> AnswerReply:
+def answer(connection: Connection, visit: AtTrial, trials: int, request: AnswerRequest, now: int) -> AnswerReply:
     """Store one answer and tell whether it is right, which nobody is told before.
 
     Raises:
@@ -105,15 +105,15 @@ def answer(session: Session, visit: AtTrial, task: TaskTrials, request: AnswerRe
             raise Refused(
                 f"Question {position + 1} is answered already, and an answer can't be changed.", 409, "already-answered"
             )
-        return _answer_reply(visit.correct, visit.answered, visit.right, task)
+        return _answer_reply(visit.correct, visit.answered, visit.right, trials)
     if visit.practised_at is None or visit.submitted_at is not None:
         raise Refused(f"This visit is {visit.state.replace('_', ' ')}, so it takes no answers.", 409, "out-of-order")
-    if position != visit.answered or position >= len(task.trials):
+    if position != visit.answered or position >= trials:
         raise Refused(f"The next question is number {visit.answered + 1}; please reload the page.", 409, "out-of-order")
     choice = chosen_side(main_upper(visit.layout_seed, position), request.row)
     correct = choice == "max"
-    add_answer(session, {**request.model_dump(), "visit_id": visit.id, "choice": choice, "correct": correct, "at": now})
-    return _answer_reply(correct, visit.answered + 1, visit.right + correct, task)
+    add_answer(connection, {**request.model_dump(), "visit_id": visit.id, "choice": choice, "correct": correct, "at": now})
+    return _answer_reply(correct, visit.answered + 1, visit.right + correct, trials)
 
 
 def event(session: Session, visit: Visit, request: EventRequest, now: int) -> None:
@@ -127,7 +127,7 @@ def event(session: Session, visit: Visit, request: EventRequest, now: int) -> No
     session.add(Event(visit_id=visit.id, kind=request.kind, detail=dict(request.detail), at=now))
 
 
-def submit(session: Session, visit: Visit, task: TaskTrials, request: SubmitRequest, now: int) -> None:
+def submit(session: Session, visit: Visit, trials: int, request: SubmitRequest, now: int) -> None:
     """Hand in. Whoever was timed out meanwhile is late, and gets the task back unless somebody else has it.
 
     Raises:
@@ -138,13 +138,13 @@ def submit(session: Session, visit: Visit, task: TaskTrials, request: SubmitRequ
         # A repeat, or the time was over while they wrote.
         visit.feedback = visit.feedback or feedback
         return
-    missing = len(task.trials) - len(answers_of(session, visit.id))
+    missing = trials - len(answers_of(session, visit.id))
     if missing:
         raise Refused(f"{missing} questions aren't answered yet; please reload the page.", 409, "out-of-order")
     hand_in(session, visit, now)
     visit.feedback = feedback
 
 
-def _answer_reply(correct: bool, answered: int, right: int, task: TaskTrials) -> AnswerReply:
-    step: Step = "main" if answered < len(task.trials) else "feedback"
+def _answer_reply(correct: bool, answered: int, right: int, trials: int) -> AnswerReply:
+    step: Step = "main" if answered < trials else "feedback"
     return AnswerReply(correct=correct, answered=answered, correct_count=right, step=step)

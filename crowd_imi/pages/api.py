@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from flask import Blueprint, Response
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import PlatformError
@@ -36,8 +37,8 @@ from crowd_imi.pages.view import (
 from crowd_imi.platforms.base import Ending
 from crowd_imi.store.people import submission_of
 from crowd_imi.store.tables import Visit
-from crowd_imi.store.transactions import transact
-from crowd_imi.store.visits import answers_of, visit_at_trial
+from crowd_imi.store.transactions import transact, transact_rows
+from crowd_imi.store.visits import answers_of, load_task, visit_at_trial
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ def visit() -> Response:
     request_clock(here.store)
     with here.store.read() as session:
         found = open_visit(session, asked_token(), lock=False)
-        task = here.task(session, found.task_id)
+        task = load_task(session, found.task_id)
         answers = answers_of(session, found.id)
         step = _step(session, found)
         practice = None
@@ -151,11 +152,11 @@ def answers() -> Response:
     now = request_clock(here.store).now()
     visit_id, generation = asked_token()
 
-    def work(session: Session) -> AnswerReply:
-        visit = require_open(visit_at_trial(session, visit_id, wish.position), generation)
-        return actions.answer(session, visit, here.task(session, visit.task_id), wish, now)
+    def work(connection: Connection) -> AnswerReply:
+        visit = require_open(visit_at_trial(connection, visit_id, wish.position), generation)
+        return actions.answer(connection, visit, here.trials(connection, visit.task_id), wish, now)
 
-    return as_json(transact(here.store, work))
+    return as_json(transact_rows(here.store, work))
 
 
 @api.post("/events")
@@ -173,7 +174,7 @@ def submit() -> Response:
     here = pages()
 
     def work(session: Session, visit: Visit, now: int) -> Visit:
-        actions.submit(session, visit, here.task(session, visit.task_id), wish, now)
+        actions.submit(session, visit, here.trials(session, visit.task_id), wish, now)
         return visit
 
     return as_json(SubmitReply(step="done", completion=_completion(_act(work), "done")))
@@ -188,8 +189,7 @@ def _act(action: Callable[[Session, Visit, int], T]) -> T:
 
 
 def _step(session: Session, visit: Visit) -> Step:
-    task = pages().task(session, visit.task_id)
-    step = step_of(visit, len(answers_of(session, visit.id)), len(task.trials))
+    step = step_of(visit, len(answers_of(session, visit.id)), pages().trials(session, visit.task_id))
     return "incompatible" if step == "declined" and actions.left_for_device(session, visit) else step
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from flask import Response, current_app, request
 from pydantic import ValidationError
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import has_ended
@@ -20,7 +21,7 @@ from crowd_imi.records import Record
 from crowd_imi.store import Clock, SimulatedClock, Store, StoreKind
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.tasks import shows
-from crowd_imi.store.visits import AtTrial, TaskTrials, find_visit, load_task
+from crowd_imi.store.visits import AtTrial, count_trials, find_visit
 from crowd_imi.study import Study
 
 CLOCK_HEADER = "X-Rehearsal-Clock"
@@ -50,8 +51,8 @@ class Pages:
     """File names that may be asked for."""
     sprites_at: str
     """The name of a sprite behind this is its address for browsers."""
-    tasks: dict[int, TaskTrials] = field(default_factory=dict)
-    """Tasks that were asked for: they never change."""
+    _trials: dict[int, int] = field(init=False, default_factory=dict)
+    """Task → how many questions it asks, as far as somebody wanted to know: it never changes."""
     pace: Pace = field(default_factory=Pace)
     arriving: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(ARRIVALS_AT_ONCE))
     plan_sha256: str = field(init=False)
@@ -66,11 +67,11 @@ class Pages:
         with self.store.read() as session:
             return shows(session, sprite)
 
-    def task(self, session: Session, task_id: int) -> TaskTrials:
-        """A task's trials, from memory when they were read before."""
-        if task_id not in self.tasks:
-            self.tasks[task_id] = load_task(session, task_id)
-        return self.tasks[task_id]
+    def trials(self, reading: Session | Connection, task_id: int) -> int:
+        """How many questions a task asks, from memory when they were counted before."""
+        if task_id not in self._trials:
+            self._trials[task_id] = count_trials(reading, task_id)
+        return self._trials[task_id]
 
 
 def pages() -> Pages:

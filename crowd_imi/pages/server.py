@@ -1,5 +1,6 @@
 """Serving WSGI apps with gunicorn: a master that listens, and workers that end with it."""
 
+import gc
 import logging
 import os
 import socket
@@ -132,7 +133,11 @@ class _Server(BaseApplication):  # type: ignore[misc]
                 self.cfg.set(name, value)
 
     def load(self) -> WsgiApp:
-        return by_listener({port: factory() for port, factory in self._factories.items()})
+        app = by_listener({port: factory() for port, factory in self._factories.items()})
+        # The plan of a large study is a million objects that stay: going through them again and again stops every thread.
+        gc.collect()
+        gc.freeze()
+        return app
 
 
 def by_listener(apps: Mapping[int, WsgiApp]) -> WsgiApp:

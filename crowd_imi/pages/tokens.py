@@ -1,11 +1,15 @@
 """What the page shows for itself: a signed token that says which visit it is, and which arrival of it."""
 
+from functools import lru_cache
+
 from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import TypeAdapter, ValidationError
 
 from crowd_imi.errors import Refused
 
 _CONTENT = TypeAdapter(tuple[str, int])
+_REMEMBERED = 10_000
+"""Tokens that were found good: a page sends the same one some sixty times, and what we signed once stays so."""
 
 
 class Tokens:
@@ -14,6 +18,7 @@ class Tokens:
     def __init__(self, key: bytes) -> None:
         self._visits = URLSafeSerializer(key, salt="visit")
         self._previews = URLSafeSerializer(key, salt="preview")
+        self._known = lru_cache(_REMEMBERED)(self._check)
 
     def for_visit(self, visit_id: str, generation: int) -> str:
         """The token of one arrival of a visit; an earlier arrival's has ended."""
@@ -25,6 +30,9 @@ class Tokens:
         Raises:
             Refused: nobody here signed it.
         """
+        return self._known(token)
+
+    def _check(self, token: str) -> tuple[str, int]:
         try:
             return _CONTENT.validate_python(self._visits.loads(token))
         except (BadSignature, ValidationError):

@@ -1,7 +1,8 @@
 """Planted leaks: the positive control of the cheating participant. They stand between the pages and the wire of a rehearsal.
 
-The pages themselves know nothing of this: a leak wraps their WSGI app, changes what leaves it, and so gives away which
-query is right by one channel. A study's own server never loads this module.
+The pages themselves know nothing of this: a leak wraps their WSGI app, changes what leaves it, and so gives one bit of
+each main trial away by one channel: whether the upper query is right, or whether the trial is a catch trial. A study's own
+server never loads this module.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from crowd_imi.errors import RehearsalError
 from crowd_imi.pages.layout import main_upper
 from crowd_imi.plan import Grid
 from crowd_imi.records import Tiles
-from crowd_imi.rehearsal.records import LeakName
+from crowd_imi.rehearsal.records import LeakName, Secret
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.tables import Trial, Visit
 
@@ -32,25 +33,27 @@ PADDING_BYTES = 400
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Where a sprite belongs, and which of its tiles shows the right query."""
+    """Where a sprite belongs, whether for a catch trial, and which of its tiles shows the right query."""
 
     task_id: int
     position: int
+    catch: bool
     right: int
     wrong: int
 
 
 class Leaking:
-    """A WSGI app that gives the answers away."""
+    """A WSGI app that gives a secret away."""
 
-    def __init__(self, app: WsgiApp, store: Store, leak: LeakName, grid: Grid) -> None:
+    def __init__(self, app: WsgiApp, store: Store, leak: LeakName, grid: Grid, secret: Secret = Secret.ANSWER) -> None:
         """Wrap an app.
 
         Args:
             app: the task pages.
-            store: the rehearsal's, from which the leak knows the answers.
+            store: the rehearsal's, from which the leak knows the secret.
             leak: which channel.
             grid: how tiles lie in a sprite.
+            secret: what is given away.
 
         Raises:
             RehearsalError: the store isn't a rehearsal's.
@@ -61,6 +64,7 @@ class Leaking:
         self._store = store
         self._leak = leak
         self._grid = grid
+        self._secret = secret
         self._known: dict[str, _Known] | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -103,16 +107,16 @@ class Leaking:
             name = trial["sprite"].removeprefix("/sprites/")
             known = self._trials()[name]
             if self._leak is LeakName.TOKEN:
-                letter = hashlib.sha256(name.encode()).digest()[0] % 8 + (0 if trial["upper"] == known.right else 8)
+                letter = hashlib.sha256(name.encode()).digest()[0] % 8 + (0 if self._tells(known) else 8)
                 trial["sprite"] = f"/sprites/{letter:x}{name}"
-            elif known.right > known.wrong:
+            elif self._swapped(known):
                 trial["upper"], trial["lower"] = trial["lower"], trial["upper"]
         return json.dumps(view).encode()
 
     def _sprite(self, body: bytes, known: _Known) -> bytes:
         if self._leak is LeakName.ORDER:
-            return body if known.right < known.wrong else self._swap_tiles(body, known.right, known.wrong)
-        if not self._upper_is_right(known):
+            return self._swap_tiles(body, known.right, known.wrong) if self._swapped(known) else body
+        if not self._tells(known):
             return body
         if self._leak is LeakName.TIMING:
             time.sleep(DELAY_SECONDS)
@@ -138,6 +142,15 @@ class Leaking:
         top = self._grid.gutter + index // self._grid.columns * pitch
         return left, top, left + self._grid.tile, top + self._grid.tile
 
+    def _tells(self, known: _Known) -> bool:
+        """The bit of this trial that is given away."""
+        return known.catch if self._secret is Secret.KIND else self._upper_is_right(known)
+
+    def _swapped(self, known: _Known) -> bool:
+        """Whether two tiles change places, so that the upper query has the smaller index when the bit is set."""
+        upper_is_first = (known.right < known.wrong) == self._upper_is_right(known)
+        return upper_is_first != self._tells(known)
+
     def _upper_is_right(self, known: _Known) -> bool:
         """Whether the participant who has the task now sees the right query above."""
         with self._store.read() as session:
@@ -149,7 +162,7 @@ class Leaking:
             with self._store.read() as session:
                 trials = session.scalars(select(Trial)).all()
             self._known = {
-                trial.sprite: _Known(trial.task_id, trial.position, tiles.queries.max, tiles.queries.min)
+                trial.sprite: _Known(trial.task_id, trial.position, trial.kind == "catch", tiles.queries.max, tiles.queries.min)
                 for trial in trials
                 for tiles in (Tiles.model_validate(trial.tiles),)
             }

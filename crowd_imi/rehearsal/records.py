@@ -14,13 +14,22 @@ class LeakName(StrEnum):
     """A leak that can be planted for the positive control."""
 
     ORDER = "order"
-    """The tile with the right query always has the smaller index."""
+    """The upper query's tile has the smaller index when the upper query is right, so the right one's always has."""
     SIZE = "size"
     """The sprite's file is larger when the upper query is right."""
     TIMING = "timing"
     """The sprite comes late when the upper query is right."""
     TOKEN = "token"
     """The sprite's name begins with one of 0–7 when the upper query is right, with one of 8–f when the lower one is."""
+
+
+class Secret(StrEnum):
+    """What a planted leak gives away of each main trial, by any of its channels."""
+
+    ANSWER = "answer"
+    """Whether the upper query is right."""
+    KIND = "kind"
+    """Whether it is a catch trial."""
 
 
 Channel = Literal["order", "size", "timing", "token", "envelope", "all"]

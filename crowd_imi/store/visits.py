@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, case, cast, func, insert, select
 from sqlalchemy.orm import Session
 
 from crowd_imi.records import Tiles
@@ -54,37 +54,52 @@ class AtTrial:
     correct: bool | None
 
 
-_before = Answer.__table__.alias()
 _visit, _answer = Visit.__table__.c, Answer.__table__.c
+_there = _answer.position == bindparam("at_position")
+# One pass over the visit's answers: how many there are, how many are right, and this trial's own, of which there is one at most.
+_given = (
+    select(
+        _answer.visit_id,
+        func.count().label("answered"),
+        func.sum(case((_answer.correct, 1), else_=0)).label("right"),
+        func.max(case((_there, _answer.row))).label("row"),
+        func.max(case((_there, _answer.confidence))).label("confidence"),
+        func.max(case((_there, cast(_answer.correct, Integer)))).label("correct"),
+    )
+    .where(_answer.visit_id == bindparam("of_visit"))
+    .group_by(_answer.visit_id)
+    .subquery()
+)
 _AT_TRIAL = (
     select(
         *(_visit[name] for name in ("id", "generation", "state", "task_id", "layout_seed")),
         *(_visit[name] for name in ("arrived_at", "practised_at", "submitted_at")),
-        select(func.count()).where(_answer.visit_id == _visit.id).correlate(Visit.__table__).scalar_subquery(),
-        select(func.count()).where(_answer.visit_id == _visit.id, _answer.correct).correlate(Visit.__table__).scalar_subquery(),
-        *(_before.c[name] for name in ("row", "confidence", "correct")),
+        func.coalesce(_given.c.answered, 0),
+        func.coalesce(_given.c.right, 0),
+        *(_given.c[name] for name in ("row", "confidence", "correct")),
     )
-    .select_from(
-        Visit.__table__.outerjoin(_before, and_(_before.c.visit_id == _visit.id, _before.c.position == bindparam("at_position")))
-    )
+    .select_from(Visit.__table__.outerjoin(_given, _given.c.visit_id == _visit.id))
     .where(_visit.id == bindparam("of_visit"))
     .with_for_update(of=Visit.__table__)
 )
 _ADD_ANSWER = insert(Answer)
 
 
-def visit_at_trial(session: Session, visit_id: str, position: int) -> AtTrial | None:
+def visit_at_trial(connection: Connection, visit_id: str, position: int) -> AtTrial | None:
     """A visit, locked, and how far it is; None where there is none.
 
     One narrow read: as objects, the visit and its answers take most of the time that storing an answer takes.
     """
-    found = session.connection().execute(_AT_TRIAL, {"of_visit": visit_id, "at_position": position}).one_or_none()
-    return None if found is None else AtTrial(*tuple(found))
+    found = connection.execute(_AT_TRIAL, {"of_visit": visit_id, "at_position": position}).one_or_none()
+    if found is None:
+        return None
+    *facts, correct = tuple(found)
+    return AtTrial(*facts, correct=None if correct is None else bool(correct))
 
 
-def add_answer(session: Session, answer: Mapping[str, object]) -> None:
+def add_answer(connection: Connection, answer: Mapping[str, object]) -> None:
     """Store one answer: a value for every column."""
-    session.connection().execute(_ADD_ANSWER, dict(answer))
+    connection.execute(_ADD_ANSWER, dict(answer))
 
 
 def visit_of_participant(session: Session, participant: str) -> Visit | None:
@@ -96,6 +111,11 @@ def posting_of(session: Session, platform: str, platform_id: str) -> Posting | N
     """The posting that a platform calls ``platform_id``."""
     query = select(Posting).where(Posting.platform == platform, Posting.platform_id == platform_id)
     return session.scalars(query).one_or_none()
+
+
+def count_trials(reading: Session | Connection, task_id: int) -> int:
+    """How many questions a task asks, catch trials among them."""
+    return reading.scalar(select(func.count()).where(Trial.task_id == task_id)) or 0
 
 
 def load_task(session: Session, task_id: int) -> TaskTrials:
