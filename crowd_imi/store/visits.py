@@ -93,8 +93,9 @@ def visit_at_trial(connection: Connection, visit_id: str, position: int) -> AtTr
     found = connection.execute(_AT_TRIAL, {"of_visit": visit_id, "at_position": position}).one_or_none()
     if found is None:
         return None
-    *facts, correct = tuple(found)
-    return AtTrial(*facts, correct=None if correct is None else bool(correct))
+    values = [*found]
+    values[-1] = None if values[-1] is None else bool(values[-1])
+    return AtTrial(*values)
 
 
 def add_answer(connection: Connection, answer: Mapping[str, object]) -> None:
