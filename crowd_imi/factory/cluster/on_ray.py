@@ -41,8 +41,8 @@ class OnRay(Crew):
         """
         super().__init__()
         _join(address)
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        machines: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
+        machines: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]
         cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         self.kind: Literal["cpu", "cuda"] = "cuda" if gpus else "cpu"
         # A processor's worker takes as many as it computes with; a GPU's takes what it decodes with.
