@@ -67,6 +67,10 @@ class Round:
         unlisted = None if Capability.LISTS_ACTIVE in self.platform.capabilities else PlatformStatus.ACTIVE
         return self.statuses.get(self.submissions.get(visit, ""), unlisted)
 
+    def is_stranded(self, visit: str) -> bool:
+        """Whether the platform doesn't pay a visit's submission any more, so that a compensation has to stand in."""
+        return self.status_of(visit) == PlatformStatus.RETURNED and Capability.PAYS_RETURNED not in self.platform.capabilities
+
     def can_be_approved(self, submission: str) -> bool:
         """Whether the platform would let us pay the reward: some know of a submission only once it is handed in."""
         return Capability.LISTS_ACTIVE in self.platform.capabilities or submission in self.statuses

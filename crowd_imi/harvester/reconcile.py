@@ -1,5 +1,6 @@
 """First step: what the platform says against what we say, by the table in ``lifecycle``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crowd_imi.allocation import release_expired, time_out
@@ -7,16 +8,19 @@ from crowd_imi.errors import PlatformError
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.strays import book_found, strays_of
 from crowd_imi.keys import keyed_hash, study_key
-from crowd_imi.ledger import IntentState, PaidCall, note
+from crowd_imi.ledger import IntentState, PaidCall, close, note
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for, move
 from crowd_imi.platforms.base import Capability
-from crowd_imi.store.money import find_intent
+from crowd_imi.store.money import find_intent, intents_in
 from crowd_imi.store.submissions import see_strays, visits_of
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.transactions import transact
 from crowd_imi.store.visits import find_visit
 
 _MOVES = frozenset({Action.RETURN, Action.TIME_OUT})
+_ENDED_UNPAID = frozenset(
+    {PlatformStatus.REJECTED, PlatformStatus.RETURNED, PlatformStatus.TIMED_OUT, PlatformStatus.SCREENED_OUT}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ def reconcile(this: Round) -> Reconciled:
     with this.store.read() as session:
         visits = visits_of(session, this.posting)
     moved = [_follow(this, visit.id) for visit in visits if _has_news(this, visit)]
+    _close_lost_payments(this, visits)
     for visit in visits:
         if visit.state == VisitState.SUBMITTED and visit.holds_task and not this.has_shown_up(visit.id):
             _give_up_waiting(this, visit.id, now - minutes * 60_000)
@@ -82,6 +87,20 @@ def _note_paid(this: Round, visit_id: str) -> None:
         note(this.lease, PaidCall("approve", visit_id, paid), "approved on the platform")
     with this.store.write() as session:
         session.get_one(Visit, visit_id).payment = Payment.PAID.value
+
+
+def _close_lost_payments(this: Round, visits: Sequence[Visit]) -> None:
+    """A payment that was cut off never arrived if its submission has ended unpaid: nobody sends it again, and its money is free.
+
+    What is still to be paid is read back when it is sent again.
+    """
+    with this.store.read() as session:
+        left_open = {intent.subject: intent.id for intent in intents_in(session, IntentState.OPEN, "approve")}
+    for visit in visits:
+        status = this.status_of(visit.id)
+        settled = _action(this, visit) is not Action.PAY or this.is_stranded(visit.id)
+        if visit.id in left_open and status in _ENDED_UNPAID and settled:
+            close(this.lease, left_open[visit.id], IntentState.REFUSED, f"it never arrived: {status} on the platform")
 
 
 def _give_up_waiting(this: Round, visit_id: str, before: int) -> None:

@@ -9,7 +9,6 @@ from crowd_imi.errors import CapReached, PlatformError
 from crowd_imi.harvester.context import Round
 from crowd_imi.ledger import IntentState, PaidCall, spend
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
-from crowd_imi.platforms.base import Capability
 from crowd_imi.store import Store
 from crowd_imi.store.money import COMPENSATION, find_intent
 from crowd_imi.store.submissions import visits_to_pay
@@ -84,10 +83,10 @@ def _is_set_aside(this: Round, visit: str) -> bool:
         note_compensated(this.store, visit)
     if compensation is not None:
         return True
-    stranded = this.status_of(visit) == PlatformStatus.RETURNED and Capability.PAYS_RETURNED not in this.platform.capabilities
-    if stranded:
+    if this.is_stranded(visit):
         this.stranded.append(visit)
-    return stranded
+        return True
+    return False
 
 
 def note_compensated(store: Store, visit_id: str) -> None:

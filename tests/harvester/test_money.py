@@ -257,7 +257,8 @@ def test_who_gives_the_place_back_after_being_paid_stays_paid_and_is_shown(crowd
     assert crowd.paid() == 150 and books(crowd).differences == 1
 
 
-def test_a_rejection_closes_the_approval_that_a_crash_left_open(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("where", ["here", "on the platform's own pages"])
+def test_a_rejection_closes_the_approval_that_a_crash_left_open(crowd: Crowd, monkeypatch: pytest.MonkeyPatch, where: str):
     visit = crowd.take_part("anna")
 
     def cut(submission: str) -> None:
@@ -267,7 +268,10 @@ def test_a_rejection_closes_the_approval_that_a_crash_left_open(crowd: Crowd, mo
         patch.setattr(crowd.platform, "approve", cut)
         run(crowd)
     assert books(crowd).unknown.amount == 150
-    reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON)
+    if where == "here":
+        reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON)
+    else:
+        crowd.platform.reject(crowd.submission_of("anna"), REASON)
     run(crowd)
     assert (books(crowd).unknown.amount, books(crowd).spent.amount, books(crowd).differences) == (0, 0, 0)
 

@@ -339,8 +339,10 @@ class World:
             and v.id not in done.to_compensate
         ]
         if late:
-            coming = min(self.board.free, len(stock.open) + len(stock.unaffordable))
-            rewards = len(set(self.board.rewarded) | self.by_hand) + len(done.to_compensate) + coming
+            waiting = {s for v, s in everybody if v in late}
+            at_it = sum(place.status in {P.ACTIVE, P.RETURN_ASKED} for place in self.board.submissions_made.values())
+            coming = min(self.board.free + at_it, len(stock.open) + len(stock.unaffordable))
+            rewards = len(set(self.board.rewarded) | self.by_hand | may_be_paid - waiting) + len(done.to_compensate) + coming
             assert self.cap - rewards * REWARD < REWARD, f"{len(late)} are never paid, though there is money: {self.told_of()}"
 
 
