@@ -7,7 +7,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install system demo test soak lint docs clean
+.PHONY: help install system demo test tests soak lint docs clean
 
 PYTHON ?=
 VENV := .venv
@@ -44,8 +44,12 @@ lint: install
 # A worker more than there are cores, as browsers and servers are waited for a lot; at most four, for the memory.
 WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
 
+# Side by side, as linters keep one core busy and tests wait a lot.
+test: install
+	@$(MAKE) --jobs 2 --no-print-directory --output-sync=line lint tests
+
 # In the order of folders: the slow acceptance tests begin first, and no worker waits for one at the end.
-test: lint
+tests: install
 	@echo "==> pytest"
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
