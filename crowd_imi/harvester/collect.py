@@ -74,8 +74,10 @@ class Inbox:
         Raises:
             Unreachable: the queue gave no answer.
         """
-        for notice in self._queue.take() if self._queue is not None else ():
-            note(self._store, self._key, notice.document, notice.submission)
+        if self._queue is not None:
+            with self._queue.taken() as notices:
+                for notice in notices:
+                    note(self._store, self._key, notice.document, notice.submission)
         with self._store.read() as session:
             self._waiting = untaken(session)
         if not self._waiting.ids:

@@ -4,6 +4,8 @@ A notice may come twice and in any order: it only says that there is something t
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,22 +58,28 @@ class NoticeQueue:
         except BotoCoreError as error:
             raise PlatformError(f"the queue {url} can't be asked: {error}") from None
 
-    def take(self) -> tuple[Notice, ...]:
-        """What has come in; it is gone from the queue once this returns, so look at the platform before anything is concluded.
+    @contextmanager
+    def taken(self) -> Iterator[tuple[Notice, ...]]:
+        """What has come in: it is gone from the queue when the block ends well, and comes again when it doesn't.
 
         Raises:
             Unreachable: the queue gave no answer.
         """
-        try:
+        with self._asking():
             messages = self._client.receive_message(
                 QueueUrl=self._url, MaxNumberOfMessages=MOST_AT_ONCE, WaitTimeSeconds=WAIT_SECONDS
             ).get("Messages", [])
-            notices = [notice for message in messages for notice in notices_in(message["Body"])]
+        yield tuple(dict.fromkeys(notice for message in messages for notice in notices_in(message["Body"])))
+        with self._asking():
             for message in messages:
                 self._client.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
         except (BotoCoreError, ClientError) as error:
             raise Unreachable(f"the queue {self._url} gave no answer: {type(error).__name__}") from None
-        return tuple(dict.fromkeys(notices))
 
 
 def notices_in(body: str) -> tuple[Notice, ...]:
