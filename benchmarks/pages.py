@@ -105,6 +105,7 @@ LOAD: dict[str, Any] = {
     "floor_to": 3000.0,
     "floor_step": 1.1,
     "floor_s": 4.0,
+    "sprites_s": 5.0,
 }
 
 
@@ -256,7 +257,7 @@ def measure(participants: int, urls: tuple[str, str] | None, changes: dict[str, 
         with serving(folder, places) as ports:
             outcome = generate({**load, **ports})
             pictures = [f"/sprites/{sprite}" for sprite in sorted(plan.sprites)]
-            sprites = generate({**ports, "sprites": pictures, "sprites_s": 5.0})["sprites_per_s"]
+            sprites = generate({**ports, "sprites": pictures, "sprites_s": load["sprites_s"]})["sprites_per_s"]
         found, doubled = stored(places, study, tokens)
     pairs, floors = outcome["pairs"], outcome["floors"]
     lost = sum(max(0, said - kept) for said, kept in zip(outcome["acknowledged"], found, strict=True))

@@ -36,11 +36,12 @@ def textures(seed: int = 1) -> Iterator[NDArray[np.uint8]]:
         yield (255 / (1 + np.exp(-1.5 * mixed))).astype(np.uint8)
 
 
-def bytes_ratios(pictures: int = PICTURES) -> dict[str, float]:
+def bytes_ratios(pictures: int = PICTURES, trials: int = TRIALS) -> dict[str, float]:
     """``bytes_ratio_natural``, ``bytes_ratio_synthetic`` and the least decibels that a tile kept.
 
     Args:
         pictures: different ones of each kind, at least 20.
+        trials: of a visit.
     """
     grid, rng = grid_for(SIZE), generator(1, "sprite bytes")
     photographs, visualised = list(islice(crops(), pictures)), list(islice(textures(), pictures))
@@ -50,7 +51,7 @@ def bytes_ratios(pictures: int = PICTURES) -> dict[str, float]:
     figures, least = {}, np.inf
     for condition, first in (("natural", 0), ("synthetic", pictures)):
         panels = []
-        for _ in range(TRIALS):
+        for _ in range(trials):
             queries = rng.choice(pictures, 2, replace=False)
             others = np.setdiff1d(np.arange(pictures), queries) if first == 0 else np.arange(pictures)
             panels.append([*(first + rng.choice(others, 2 * REFERENCES, replace=False)), *queries])

@@ -50,6 +50,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
+def pytest_sessionfinish() -> None:
+    """Or libraries complain about what is left at the end."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def lab_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or makes the user's own key."""

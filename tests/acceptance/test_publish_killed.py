@@ -496,7 +496,7 @@ def test_publishing_on_prolific_ends_complete_under_throttles_and_server_errors(
 
 
 def test_publishing_on_mturk_ends_complete_under_throttles_and_server_errors(tmp_path: Path, mother: Mother):
-    with bench(mother, tmp_path / "studies", Mturk(tmp_path / "books"), toml_of(tasks=60), 2) as here:
+    with bench(mother, tmp_path / "studies", Mturk(tmp_path / "books"), toml_of(tasks=24), 2) as here:
         publish_through_faults(here)
 
 
