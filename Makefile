@@ -46,7 +46,7 @@ WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cor
 
 # Side by side, as linters keep one core busy and tests wait a lot.
 test: install
-	@$(MAKE) --jobs 2 --no-print-directory --output-sync=line lint tests
+	@$(MAKE) --jobs 2 --no-print-directory lint tests
 
 # In the order of folders: the slow acceptance tests begin first, and no worker waits for one at the end.
 tests: install

@@ -14,6 +14,8 @@ from tests.browser.conftest import Site, Window, open_window
 from tests.browser.person import Api, pass_practice
 
 WINDOWS = [(940, 600), (1280, 800), (1920, 1080), (700, 480)]
+RATIOS = [1.0, 1.25, 2.0]
+"""Device pixels to a CSS pixel."""
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +53,10 @@ def open_trial(page: Page, site: Site, token: str) -> None:
     page.locator(".trial canvas").first.wait_for()
 
 
-def test_the_whole_trial_is_visible_without_scrolling(site: Site, window: Window, token: str):
-    page = window.page
+@pytest.mark.parametrize("ratio", RATIOS)
+def test_the_whole_trial_is_visible_without_scrolling(site: Site, browser: Browser, token: str, ratio: float):
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, device_scale_factor=ratio)
+    page = open_window(context).page
     open_trial(page, site, token)
     for width, height in WINDOWS:
         page.set_viewport_size({"width": width, "height": height})
@@ -63,9 +67,10 @@ def test_the_whole_trial_is_visible_without_scrolling(site: Site, window: Window
         assert seen["count"] == 20 + 7 + 1
         assert seen["left"] >= 0 and seen["top"] >= 0 and seen["right"] <= width and seen["bottom"] <= height, (width, height)
         assert not seen["scrolls"], (width, height)
+    context.close()
 
 
-@pytest.mark.parametrize("ratio", [1.0, 1.25, 2.0])
+@pytest.mark.parametrize("ratio", RATIOS)
 def test_every_tile_is_drawn_in_its_place_on_whole_device_pixels(site: Site, browser: Browser, token: str, ratio: float):
     context = browser.new_context(viewport={"width": 1011, "height": 633}, device_scale_factor=ratio)
     window = open_window(context)

@@ -198,6 +198,14 @@ def test_a_unit_whose_visualisation_has_no_numbers_is_left_out_where_the_study_s
     assert manifest.replacements[-1].reason.endswith(": its visualisation gives values that aren't finite")
 
 
+def test_another_unit_stands_in_for_one_whose_visualisation_has_no_numbers(rendered, without_numbers, tmp_path):
+    manifest = render(with_policy(rendered, tmp_path, "replace"))
+    natural, synthetic = (shown(manifest, arm) for arm in ("net-natural-easy", SYNTHETIC))
+    assert len(synthetic) == 2 and len(natural) == 6 and without_numbers not in (*synthetic, *natural)
+    (replaced,) = (one for one in manifest.replacements if one.unit == without_numbers.key)
+    assert replaced.reason.endswith(": its visualisation gives values that aren't finite")
+
+
 def test_a_visualisation_that_photographs_surpass_says_by_how_much(made, tmp_path):
     make, (first, _) = made
     kept = make(tmp_path).visualised(first)
