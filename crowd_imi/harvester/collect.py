@@ -77,7 +77,7 @@ class Inbox:
         if self._queue is not None:
             with self._queue.taken() as notices:
                 for notice in notices:
-                    note(self._store, self._key, notice.document, notice.submission)
+                    note(self._store, self._key, notice.mark, notice.submission)
         with self._store.read() as session:
             self._waiting = untaken(session)
         if not self._waiting.ids:

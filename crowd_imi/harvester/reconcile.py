@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from crowd_imi.allocation import release_expired, time_out
 from crowd_imi.errors import PlatformError
 from crowd_imi.harvester.context import Round
-from crowd_imi.harvester.strays import book_found, strays_of
+from crowd_imi.harvester.strays import book_found, stray_name, strays_of
 from crowd_imi.keys import keyed_hash, study_key
-from crowd_imi.ledger import IntentState, PaidCall, close, note
+from crowd_imi.ledger import IntentState, PaidCall, give_up, note
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for, move
 from crowd_imi.platforms.base import Capability
-from crowd_imi.store.money import find_intent, intents_in
+from crowd_imi.store.money import COMPENSATION, find_intent, intents_in
 from crowd_imi.store.submissions import see_strays, visits_of
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.transactions import transact
@@ -45,7 +47,7 @@ def reconcile(this: Round) -> Reconciled:
             _give_up_waiting(this, visit.id, now - minutes * 60_000)
     book_found(this)
     released = sum(_release(this, this.submissions[v.id]) for v in visits if _action(this, v) is Action.RELEASE)
-    released += sum(_release(this, stray) for stray in _old_strays(this, {visit.id for visit in visits}))
+    released += sum(_release(this, stray) for stray in _old_strays(this, _ids(visits)))
     return Reconciled(moved.count(Action.RETURN), len(expired) + moved.count(Action.TIME_OUT), released)
 
 
@@ -96,11 +98,26 @@ def _close_lost_payments(this: Round, visits: Sequence[Visit]) -> None:
     """
     with this.store.read() as session:
         left_open = {intent.subject: intent.id for intent in intents_in(session, IntentState.OPEN, "approve")}
+        compensated = {subject for subject in left_open if _is_compensated(session, subject)}
+    if not left_open:
+        return
+    key = study_key(this.study.key)
+    ended = {stray_name(key, stray): this.statuses[stray] for stray in strays_of(this.statuses, this.submissions, _ids(visits))}
     for visit in visits:
-        status = this.status_of(visit.id)
-        settled = _action(this, visit) is not Action.PAY or this.is_stranded(visit.id)
-        if visit.id in left_open and status in _ENDED_UNPAID and settled:
-            close(this.lease, left_open[visit.id], IntentState.REFUSED, f"it never arrived: {status} on the platform")
+        if _action(this, visit) is not Action.PAY or this.is_stranded(visit.id) or visit.id in compensated:
+            ended[visit.id] = str(this.status_of(visit.id))
+    lost = {intent: ended[subject] for subject, intent in left_open.items() if ended.get(subject) in _ENDED_UNPAID}
+    if lost:
+        give_up(this.lease, {intent: f"it never arrived: {status} on the platform" for intent, status in lost.items()})
+
+
+def _is_compensated(session: Session, visit: str) -> bool:
+    compensation = find_intent(session, "bonus", f"{visit}/{COMPENSATION}")
+    return compensation is not None and compensation.state == IntentState.DONE
+
+
+def _ids(visits: Sequence[Visit]) -> set[str]:
+    return {visit.id for visit in visits}
 
 
 def _give_up_waiting(this: Round, visit_id: str, before: int) -> None:

@@ -3,7 +3,7 @@
 from crowd_imi.ledger.bonuses import Bonus, decide, pay_bonus, pay_bonuses
 from crowd_imi.ledger.books import Books, books
 from crowd_imi.ledger.leases import HeldLease, lease
-from crowd_imi.ledger.paid_calls import IntentState, Operation, PaidCall, close, note, spend
+from crowd_imi.ledger.paid_calls import IntentState, Operation, PaidCall, close, give_up, note, spend
 
 __all__ = [
     "Bonus",
@@ -15,6 +15,7 @@ __all__ = [
     "books",
     "close",
     "decide",
+    "give_up",
     "lease",
     "note",
     "pay_bonus",

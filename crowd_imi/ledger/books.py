@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from crowd_imi.lifecycle import Payment
 from crowd_imi.store.money import amount_of, intents_in
+from crowd_imi.store.tables import Visit
 
 SPENDING = ("approve", "bonus", "found")
 """Operations that spend, or were found to have spent; posting and places promise what approvals will spend."""
@@ -21,14 +24,19 @@ class Books:
     open_intents: int
     """Calls whose outcome isn't known: a crash left them, and the next run reads them back."""
     refused: tuple[str, ...]
-    """What platforms said no to, in their words."""
+    """What platforms said no to, in their words, for who is still unpaid."""
 
 
 def books(session: Session) -> Books:
     """Add up the ledger."""
+    settled = set(session.scalars(select(Visit.id).where(Visit.payment != Payment.UNPAID)))
     return Books(
         spent=amount_of(session, SPENDING, ("open", "done")),
         held=amount_of(session, SPENDING, ("held",)),
         open_intents=len(intents_in(session, "open")),
-        refused=tuple(f"{i.operation} {i.subject}: {i.outcome}" for i in intents_in(session, "refused", "approve")),
+        refused=tuple(
+            f"{i.operation} {i.subject}: {i.outcome}"
+            for i in intents_in(session, "refused", "approve")
+            if i.subject not in settled
+        ),
     )

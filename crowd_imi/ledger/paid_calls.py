@@ -1,7 +1,7 @@
 """Paid calls: a row before (what, for whom, how much), the outcome after; the cap stands between."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -104,6 +104,24 @@ def close(lease: HeldLease, intent: str, state: IntentState, outcome: str | None
     with lease.store.write() as session:
         row = session.get_one(Intent, intent)
         row.state, row.outcome, row.closed_at = state.value, outcome, lease.store.now()
+
+
+def give_up(lease: HeldLease, outcomes: Mapping[str, str]) -> None:
+    """Write down that calls which a crash cut off never arrived.
+
+    Args:
+        lease: the right to spend.
+        outcomes: intent → how that is known; what isn't open any more stays as it is.
+
+    Raises:
+        LedgerError: the lease was lost.
+    """
+    with lease.store.write() as session:
+        lease.renew(session)
+        for intent, outcome in outcomes.items():
+            row = session.get_one(Intent, intent)
+            if row.state == IntentState.OPEN:
+                row.state, row.outcome, row.closed_at = IntentState.REFUSED.value, outcome, lease.store.now()
 
 
 def intend(lease: HeldLease, paid: PaidCall, reserved: int = 0) -> tuple[Intent, bool]:

@@ -17,12 +17,11 @@ from PIL import Image
 from sqlalchemy import select
 
 from crowd_imi.errors import RehearsalError
-from crowd_imi.pages.layout import main_upper
 from crowd_imi.plan import Grid
 from crowd_imi.records import Tiles
 from crowd_imi.rehearsal.records import LeakName, Secret
 from crowd_imi.store import Store, StoreKind
-from crowd_imi.store.tables import Trial, Visit
+from crowd_imi.store.tables import Trial
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Headers = list[tuple[str, str]]
@@ -33,10 +32,9 @@ PADDING_BYTES = 400
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Where a sprite belongs, whether for a catch trial, and which of its tiles shows the right query."""
+    """Whether a sprite is a catch trial's, and which of its tiles shows the right query."""
 
-    task_id: int
-    position: int
+    sprite: str
     catch: bool
     right: int
     wrong: int
@@ -66,6 +64,8 @@ class Leaking:
         self._grid = grid
         self._secret = secret
         self._known: dict[str, _Known] | None = None
+        self._upper_is_right: dict[str, bool] = {}
+        """Sprite → whether who was shown its trial last has the right query above."""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = str(environ.get("PATH_INFO", ""))
@@ -75,7 +75,7 @@ class Leaking:
             environ["PATH_INFO"] = f"/sprites/{name[1:]}"
         if path == "/api/visit":
             return self._change(environ, start_response, self._view)
-        if known is None or self._leak is LeakName.TOKEN:
+        if known is None or self._leak is LeakName.TOKEN or name not in self._upper_is_right:
             return self._app(environ, start_response)
         trial = known
         return self._change(environ, start_response, lambda body: self._sprite(body, trial))
@@ -100,16 +100,15 @@ class Leaking:
 
     def _view(self, body: bytes) -> bytes:
         """``GET /api/visit``: tile indices for the leak in order, names for the one in tokens."""
-        if self._leak not in (LeakName.ORDER, LeakName.TOKEN):
-            return body
         view = json.loads(body)
         for trial in view["main"]:
             name = trial["sprite"].removeprefix("/sprites/")
             known = self._trials()[name]
+            self._upper_is_right[name] = trial["upper"] == known.right
             if self._leak is LeakName.TOKEN:
                 letter = hashlib.sha256(name.encode()).digest()[0] % 8 + (0 if self._tells(known) else 8)
                 trial["sprite"] = f"/sprites/{letter:x}{name}"
-            elif self._swapped(known):
+            elif self._leak is LeakName.ORDER and self._swapped(known):
                 trial["upper"], trial["lower"] = trial["lower"], trial["upper"]
         return json.dumps(view).encode()
 
@@ -144,25 +143,19 @@ class Leaking:
 
     def _tells(self, known: _Known) -> bool:
         """The bit of this trial that is given away."""
-        return known.catch if self._secret is Secret.KIND else self._upper_is_right(known)
+        return known.catch if self._secret is Secret.KIND else self._upper_is_right[known.sprite]
 
     def _swapped(self, known: _Known) -> bool:
         """Whether two tiles change places, so that the upper query has the smaller index when the bit is set."""
-        upper_is_first = (known.right < known.wrong) == self._upper_is_right(known)
+        upper_is_first = (known.right < known.wrong) == self._upper_is_right[known.sprite]
         return upper_is_first != self._tells(known)
-
-    def _upper_is_right(self, known: _Known) -> bool:
-        """Whether the participant who has the task now sees the right query above."""
-        with self._store.read() as session:
-            seed = session.scalar(select(Visit.layout_seed).where(Visit.task_id == known.task_id, Visit.holds_task))
-        return seed is not None and main_upper(seed, known.position) == "max"
 
     def _trials(self) -> dict[str, _Known]:
         if self._known is None:
             with self._store.read() as session:
                 trials = session.scalars(select(Trial)).all()
             self._known = {
-                trial.sprite: _Known(trial.task_id, trial.position, trial.kind == "catch", tiles.queries.max, tiles.queries.min)
+                trial.sprite: _Known(trial.sprite, trial.kind == "catch", tiles.queries.max, tiles.queries.min)
                 for trial in trials
                 for tiles in (Tiles.model_validate(trial.tiles),)
             }

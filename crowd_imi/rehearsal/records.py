@@ -11,7 +11,7 @@ Row = Literal["upper", "lower"]
 
 
 class LeakName(StrEnum):
-    """A leak that can be planted for the positive control."""
+    """A leak that can be planted for the positive control; in other words for whether a trial is a catch trial (``Secret``)."""
 
     ORDER = "order"
     """The upper query's tile has the smaller index when the upper query is right, so the right one's always has."""

@@ -18,7 +18,10 @@ from crowd_imi.store.server import address, connection_urls, noted_databases
 from crowd_imi.store.tables import About, Person
 
 CONNECTIONS = 8
-"""To a server, kept open by each process: what threads beyond these ask for is opened and closed each time."""
+"""To a server, kept open by each process, as many as the pages have threads: what is asked for beyond these is opened and closed
+each time."""
+PEOPLE_CONNECTIONS = 2
+"""The same for the people's database, which only arrivals and the last page ask."""
 
 
 class StoreKind(StrEnum):
@@ -75,7 +78,7 @@ class Store:
         Raises:
             StoreError: there is one already, or the ids of people of one that is gone.
         """
-        engine, people = open_engine(url), open_engine(people_url)
+        engine, people = open_engine(url), open_engine(people_url, PEOPLE_CONNECTIONS)
         try:
             with _reaching(address(url)), engine.connect() as connection:
                 _require_none(connection)
@@ -204,7 +207,7 @@ def _require_file(url: str, missing: str) -> None:
 
 
 def _open_current(url: str, schema: Schema) -> Engine:
-    engine = open_engine(url)
+    engine = open_engine(url, CONNECTIONS if schema == "study" else PEOPLE_CONNECTIONS)
     try:
         require_current(engine, schema, address(url))
     except BaseException:
@@ -271,14 +274,18 @@ def make_schema(connection: Connection) -> None:
         connection.exec_driver_sql(f"CREATE SCHEMA {path}")
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, connections: int = CONNECTIONS) -> Engine:
     """An engine whose transactions are durable: SQLite with WAL and ``synchronous=FULL``.
 
     Its errors don't quote what was to be written: platforms' ids would end up in logs.
+
+    Args:
+        url: of the database.
+        connections: kept open to a server.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return server_engine(parsed)
+        return server_engine(parsed, connections)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, connect_args={"timeout": 30}, hide_parameters=True)
@@ -287,14 +294,14 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def server_engine(url: URL) -> Engine:
+def server_engine(url: URL, connections: int = CONNECTIONS) -> Engine:
     """An engine for a database on a server.
 
     Raises:
         StoreError: its driver isn't installed.
     """
     try:
-        return create_engine(url, pool_pre_ping=True, pool_size=CONNECTIONS, hide_parameters=True)
+        return create_engine(url, pool_pre_ping=True, pool_size=connections, hide_parameters=True)
     except ImportError:
         raise StoreError(
             f"{address(url)}: PostgreSQL's driver isn't installed here; run `pip install 'crowd-imi[postgres]'`"

@@ -203,7 +203,8 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patched:
-        patched.setenv("RAY_TMPDIR", folder)  # else it notes its address in /tmp/ray, which may not be there
+        patched.setenv("RAY_TMPDIR", folder)  # else it notes its address in /tmp/ray
+        Path(folder, "ray").mkdir()  # and makes no folder for it
         node = {"num_cpus": torch.get_num_threads(), "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
         head = {**node, "include_dashboard": False, "temp_dir": folder}  # short: sockets lie below it
         cluster = Cluster(initialize_head=True, head_node_args=head)

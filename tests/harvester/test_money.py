@@ -6,10 +6,10 @@ from contextlib import closing
 import pytest
 
 from crowd_imi.errors import HarvestError, LedgerError, Refused, Unreachable
-from crowd_imi.harvester import harvest, money
+from crowd_imi.harvester import harvest, money, status
 from crowd_imi.harvester.both_books import ledger
 from crowd_imi.harvester.money import Compensation, pay, reject
-from crowd_imi.harvester.strays import stray_name
+from crowd_imi.harvester.strays import pay_stray, stray_name
 from crowd_imi.keys import study_key
 from crowd_imi.lifecycle import VisitState, move
 from crowd_imi.platforms.base import BonusOrder
@@ -38,6 +38,16 @@ REASON = (
 @pytest.fixture
 def crowd(tmp_path) -> Crowd:
     return Crowd.posted(tmp_path)
+
+
+def become(crowd: Crowd, name: str, there: str) -> None:
+    """What the platform's own staff or a participant's complaint can bring about."""
+    change(crowd, crowd.submission_of(name), there)
+
+
+def change(crowd: Crowd, submission: str, there: str) -> None:
+    with closing(sqlite3.connect(crowd.folder / "local.db")) as books_there, books_there:
+        books_there.execute("UPDATE submission SET status = ? WHERE id = ?", (there, submission))
 
 
 def run(crowd: Crowd):
@@ -250,8 +260,7 @@ def test_who_is_approved_there_beside_a_compensation_is_booked_so_that_the_cap_s
 def test_who_gives_the_place_back_after_being_paid_stays_paid_and_is_shown(crowd: Crowd):
     visit = crowd.take_part("anna")
     run(crowd)
-    with closing(sqlite3.connect(crowd.folder / "local.db")) as there, there:
-        there.execute("UPDATE submission SET status = 'returned'")
+    become(crowd, "anna", "returned")
     done = run(crowd)
     assert (done.paid, done.refused) == (0, ()) and crowd.state(visit)[:2] == ("valid", "paid")
     assert crowd.paid() == 150 and books(crowd).differences == 1
@@ -274,6 +283,39 @@ def test_a_rejection_closes_the_approval_that_a_crash_left_open(crowd: Crowd, mo
         crowd.platform.reject(crowd.submission_of("anna"), REASON)
     run(crowd)
     assert (books(crowd).unknown.amount, books(crowd).spent.amount, books(crowd).differences) == (0, 0, 0)
+
+
+def test_a_compensation_closes_the_approval_that_a_crash_left_open(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+    visit = crowd.take_part("anna")
+
+    def cut(submission: str) -> None:
+        raise Unreachable(f"no answer about {submission}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crowd.platform, "approve", cut)
+        run(crowd)
+    become(crowd, "anna", "returned")
+    pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id))
+    run(crowd)
+    assert (books(crowd).unknown.amount, books(crowd).spent.amount, books(crowd).differences) == (0, 150, 0)
+    assert status(crowd.study, crowd.store, crowd.platform).remarks == ()  # it was refused by nobody, and is paid
+
+
+def test_the_approval_of_somebody_without_a_visit_that_was_cut_off_frees_its_money_too(crowd: Crowd, monkeypatch):
+    stranger = crowd.platform.take(crowd.platform.postings()[0], "stranger").id
+    change(crowd, stranger, "awaiting_review")
+    name = stray_name(study_key(crowd.study.key), stranger)
+
+    def cut(submission: str) -> None:
+        raise Unreachable(f"no answer about {submission}")
+
+    with monkeypatch.context() as patch, pytest.raises(Unreachable):
+        patch.setattr(crowd.platform, "approve", cut)
+        pay_stray(crowd.study, crowd.store, crowd.platform, name)
+    assert books(crowd).unknown.amount == 150
+    crowd.platform.reject(stranger, REASON)
+    run(crowd)
+    assert (books(crowd).unknown.amount, books(crowd).spent.amount) == (0, 0)
 
 
 def test_what_was_paid_there_and_not_by_us_is_a_difference(crowd: Crowd):

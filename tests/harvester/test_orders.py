@@ -340,9 +340,10 @@ class World:
         ]
         if late:
             waiting = {s for v, s in everybody if v in late}
-            at_it = sum(place.status in {P.ACTIVE, P.RETURN_ASKED} for place in self.board.submissions_made.values())
-            coming = min(self.board.free + at_it, len(stock.open) + len(stock.unaffordable))
-            rewards = len(set(self.board.rewarded) | self.by_hand | may_be_paid - waiting) + len(done.to_compensate) + coming
+            made = self.board.submissions_made
+            at_it = {s for s, place in made.items() if place.status in {P.ACTIVE, P.RETURN_ASKED}} - payable
+            coming = min(self.board.free + len(at_it), len(stock.open) + len(stock.unaffordable))
+            rewards = len((payable | set(self.board.rewarded) | self.by_hand) - waiting) + coming
             assert self.cap - rewards * REWARD < REWARD, f"{len(late)} are never paid, though there is money: {self.told_of()}"
 
 

@@ -240,6 +240,12 @@ def test_a_token_that_nobody_here_signed_is_refused(run, token):
     assert (reply.status_code, reply.json["code"]) == (401, "bad-token")
 
 
+def test_a_token_that_something_was_added_to_is_refused(run):
+    visitor = run.visitor("ann")
+    visitor.token += 6000 * "!"  # which decoding passes over
+    assert visitor.get("/api/visit").status_code == 401
+
+
 def test_a_changed_token_is_refused(run):
     visitor = run.visitor("ann")
     payload, _, signature = visitor.token.partition(".")

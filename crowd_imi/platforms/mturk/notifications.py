@@ -28,10 +28,15 @@ class Notice:
     """One thing that happened to an assignment."""
 
     document: str
-    """The same for a repeat (``EventDocId``)."""
+    """The same for a repeat (``EventDocId``); one document may tell of several submissions."""
     event: str
     hit: str
     submission: str
+
+    @property
+    def mark(self) -> str:
+        """The same for a repeat, and for nothing else."""
+        return f"{self.document} {self.event} {self.submission}"
 
 
 class NoticeQueue:
@@ -88,10 +93,10 @@ def notices_in(body: str) -> tuple[Notice, ...]:
         document: Any = json.loads(body)
     except ValueError:
         return ()
-    if not isinstance(document, dict):
+    if not isinstance(document, dict) or not isinstance(document.get("Events"), list):
         return ()
     return tuple(
         Notice(str(document.get("EventDocId", "")), event["EventType"], event["HITId"], event["AssignmentId"])
-        for event in document.get("Events", ())
+        for event in document["Events"]
         if isinstance(event, dict) and {"EventType", "HITId", "AssignmentId"} <= event.keys()
     )
