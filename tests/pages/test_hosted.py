@@ -21,7 +21,7 @@ from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.store import StoreKind
 from tests.browser.conftest import open_window
 from tests.pages.conftest import Run
-from tests.pages.visitor import Visitor
+from tests.pages.visitor import Visitor, wrong_row
 from tests.storage import Storage, storage
 from tests.tiny import STUDY_TOML, fake_plan, write_study
 
@@ -79,8 +79,8 @@ def test_practice_that_is_repeated_is_there_too(run: Run):
     visitor.consent()
     visitor.read_instructions()
     block = visitor.view()["practice"]
-    for position in range(len(block["trials"])):
-        reply = visitor.practise(block, position, "upper")
+    for position, trial in enumerate(block["trials"]):
+        reply = visitor.practise(block, position, wrong_row(trial))
     assert all(trial["sprite"].startswith(AT) for trial in reply.json["practice"]["trials"])
 
 
