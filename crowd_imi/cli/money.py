@@ -43,6 +43,8 @@ class Decided(Record):
 
     subject: str
     state: str
+    unfair: tuple[str, ...] = ()
+    """What spoke against a rejection."""
 
 
 def register(app: typer.Typer) -> None:
@@ -85,6 +87,9 @@ def pay(  # noqa: PLR0913, PLR0917 (one per option)
     reason: Annotated[
         str | None, typer.Option(metavar="TEXT", help=f"What the participant reads; “{THANKS}” where not given.")
     ] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="The reward of a --visit that was handed in there without being finished here.")
+    ] = False,
     arrived: Annotated[str | None, typer.Option(metavar="INTENT", help="An open bonus arrived, as the platform shows.")] = None,
     not_arrived: Annotated[str | None, typer.Option(metavar="INTENT", help="An open bonus did not arrive.")] = None,
     yes: Yes = False,
@@ -92,9 +97,10 @@ def pay(  # noqa: PLR0913, PLR0917 (one per option)
 ) -> None:
     """Pay a bonus or a list of them, or compensate somebody who couldn't hand in; never twice.
 
-    With --visit: one bonus. With --from: all bonuses of a list, each line once, however often the list is given. With --stray:
-    the reward of somebody who handed in on the platform without a visit here. With --arrived or --not-arrived: what became of
-    an open bonus, and of all that were sent with it.
+    With --visit: one bonus, or with --approve the reward of somebody who handed in without finishing here. With --from: all
+    bonuses of a list, each line once, however often the list is given. With --stray: the reward of somebody who handed in on
+    the platform without a visit here. With --arrived or --not-arrived: what became of an open bonus, and of all that were sent
+    with it.
     """
     from crowd_imi.cli.run_folder import open_run
     from crowd_imi.ledger import decide, lease
@@ -104,6 +110,8 @@ def pay(  # noqa: PLR0913, PLR0917 (one per option)
 
     if sum(option is not None for option in (visit, from_list, stray, arrived, not_arrived)) != 1:
         raise typer.BadParameter("give one of --visit, --from, --stray, --arrived and --not-arrived")
+    if approve and (visit is None or any(option is not None for option in (amount, name, reason))):
+        raise typer.BadParameter("--approve goes with --visit alone: it pays the reward")
     if visit is None and any(option is not None for option in (amount, name, reason)):
         raise typer.BadParameter("--amount, --name and --reason go with --visit: a list has them in its lines, the rest has none")
     output = Output(as_json)
@@ -114,6 +122,8 @@ def pay(  # noqa: PLR0913, PLR0917 (one per option)
         _pay_list(output, study, store, platform, from_list, yes)
     elif stray is not None:
         _pay_stray(output, study, store, platform, stray, yes)
+    elif visit is not None and approve:
+        _approve(output, study, store, platform, visit, yes)
     elif visit is not None:
         money = Money(amount=study.file.pay.reward if amount is None else amount, currency=study.file.pay.currency)
         _pay_visit(output, study, store, platform, yes, visit, money, name or COMPENSATION, reason or THANKS)
@@ -140,6 +150,18 @@ def _pay_visit(  # noqa: PLR0913, PLR0917 (who, and what)
 
     _ask(output, yes, f"Pay {money} and the fee to visit {visit} on {platform.name}?")
     outcome = pay_once(study, store, platform, Compensation(visit, money, name, reason))
+    output.say(f"{money} to visit {visit}: {outcome}")
+    output.result(Paid(visit=visit, money=money, outcome=outcome))
+
+
+def _approve(  # noqa: PLR0913, PLR0917 (whose, and what)
+    output: Output, study: "Study", store: "Store", platform: "Platform", visit: str, yes: bool
+) -> None:
+    from crowd_imi.harvester.money import pay_reward
+
+    money = study.file.pay.reward_money
+    _ask(output, yes, f"Pay the reward of {money} and the fee to visit {visit}, which wasn't finished here, on {platform.name}?")
+    outcome = pay_reward(study, store, platform, visit)
     output.say(f"{money} to visit {visit}: {outcome}")
     output.result(Paid(visit=visit, money=money, outcome=outcome))
 
@@ -175,11 +197,21 @@ def _pay_stray(  # noqa: PLR0913, PLR0917 (whose, and what)
 
 
 def reject(  # noqa: PLR0913, PLR0917 (one per option)
-    folder: StudyFolder, reason: Reason, visit: Visit = None, stray: Stray = None, yes: Yes = False, as_json: Json = False
+    folder: StudyFolder,
+    reason: Reason,
+    visit: Visit = None,
+    stray: Stray = None,
+    category: Annotated[str | None, typer.Option(metavar="WORD", help="Prolific's, as TOO_QUICKLY or BAD_CODE.")] = None,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
-    """Refuse one participant's reward. Who fails the criteria is excluded and paid; this is for fraud alone."""
+    """Refuse one participant's reward. Who fails the criteria is excluded and paid; this is for fraud alone.
+
+    It says what makes the rejection unfair, as far as that can be told, before it asks.
+    """
     from crowd_imi.cli.run_folder import open_run
-    from crowd_imi.harvester.money import reject as refuse
+    from crowd_imi.harvester.rejections import reject as refuse
+    from crowd_imi.harvester.rejections import unfairness
     from crowd_imi.harvester.strays import reject_stray
     from crowd_imi.publisher.lock import hold_to_lock
     from crowd_imi.study import load_study
@@ -191,14 +223,17 @@ def reject(  # noqa: PLR0913, PLR0917 (one per option)
     whom = visit or stray
     if whom is None or (visit and stray):
         raise typer.BadParameter("give one of --visit and --stray")
+    unfair = () if visit is None else unfairness(store, visit)
+    for sentence in unfair:
+        output.say(f"unfair: {sentence}")
     question = f"Reject {whom} on {platform.name}? It isn't paid, and counts against the person."
     _ask(output, yes, question, "a rejection harms a person")
     if visit is not None:
-        refuse(study, store, platform, visit, reason)
+        refuse(study, store, platform, visit, reason, category)
     else:
-        reject_stray(study, store, platform, whom, reason)
+        reject_stray(study, store, platform, whom, reason, category)
     output.say(f"{'visit ' if visit else ''}{whom} is rejected")
-    output.result(Decided(subject=whom, state="rejected"))
+    output.result(Decided(subject=whom, state="rejected", unfair=unfair))
 
 
 def _ask(output: Output, yes: bool, question: str, why: str = "this spends money") -> None:

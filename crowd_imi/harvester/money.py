@@ -1,14 +1,13 @@
-"""What a person does about money by hand: bonuses and compensation, and rejections."""
+"""What a person pays by hand: bonuses and compensation."""
 
 import re
 from dataclasses import dataclass
 
-from sqlalchemy.orm import Session
-
 from crowd_imi.errors import HarvestError, UnknownSubmission
+from crowd_imi.harvester.approvals import WITHOUT_FINISHING, approve_once
 from crowd_imi.harvester.settle import note_compensated
-from crowd_imi.ledger import Bonus, HeldLease, IntentState, close, lease, pay_bonus
-from crowd_imi.lifecycle import PAYABLE, Payment, PlatformStatus, VisitState, move
+from crowd_imi.ledger import Bonus, PaidCall, lease, pay_bonus
+from crowd_imi.lifecycle import OWED, PAYABLE, Payment, PlatformStatus
 from crowd_imi.platforms.base import Capability, Platform, price
 from crowd_imi.promises import NAME as RULE
 from crowd_imi.promises import promised
@@ -17,12 +16,10 @@ from crowd_imi.store import Store
 from crowd_imi.store.money import COMPENSATION, find_intent
 from crowd_imi.store.people import submission_of
 from crowd_imi.store.submissions import count_payable
-from crowd_imi.store.tables import Verdict, Visit
+from crowd_imi.store.tables import Visit
 from crowd_imi.store.visits import find_visit
 from crowd_imi.study import Study
 
-SHORTEST_REASON = 100
-"""Characters: a person who isn't paid is owed a reason."""
 _NAME = re.compile(r"[\w .-]{1,80}")
 
 
@@ -60,7 +57,7 @@ def pay(study: Study, store: Store, platform: Platform, compensation: Compensati
         raise HarvestError(
             f"{compensation.name!r} is no name of a bonus; take letters, digits, spaces, dots, - and _, as in travel"
         )
-    submission = _submission(store, compensation.visit)
+    submission = submission_to_settle(store, compensation.visit)
     require_handed_in(platform, compensation.visit, submission)
     bonus = Bonus(compensation.visit, submission, compensation.name, compensation.money, compensation.reason)
     with lease(store, "pay", study.file.pay.cap_money) as held:
@@ -70,6 +67,39 @@ def pay(study: Study, store: Store, platform: Platform, compensation: Compensati
     if compensation.name == COMPENSATION:
         note_compensated(store, compensation.visit)
     return outcome
+
+
+def pay_reward(study: Study, store: Store, platform: Platform, visit_id: str) -> str:
+    """Pay the reward of somebody who handed in on the platform without finishing here: a person's explicit decision.
+
+    Returns:
+        The outcome that the books keep.
+
+    Raises:
+        HarvestError: there is no such visit, its ids were deleted, it is paid, or a harvest is to pay it.
+        LedgerError: the cap forbids it.
+        PlatformError: the platform said no.
+    """
+    submission = submission_to_settle(store, visit_id)
+    each = price(platform, study.file.pay.reward_money)
+    with lease(store, "pay", study.file.pay.cap_money) as held:
+        with store.read() as session:
+            visit, unpaid = session.get_one(Visit, visit_id), count_payable(session, PAYABLE, unpaid_only=True)
+        status = platform.submission(submission).status
+        if visit.payment != Payment.UNPAID:
+            raise HarvestError(f"visit {visit_id} is {visit.payment} already")
+        if visit.state in OWED or status not in WITHOUT_FINISHING:
+            raise HarvestError(
+                f"visit {visit_id} is {visit.state.replace('_', ' ')} here and {status.replace('_', ' ')} on {platform.name}; "
+                "only who handed in there without finishing here is approved by hand, and a harvest pays who finished"
+            )
+        others = (unpaid - (visit.state in PAYABLE)) * each.amount
+        call = PaidCall("approve", visit_id, each)
+        outcome = approve_once(held, platform, call, submission, known_as=f"of visit {visit_id}", reserved=others)
+        with store.write() as session:
+            row = session.get_one(Visit, visit_id)
+            row.payment, row.platform_state = Payment.PAID.value, PlatformStatus.APPROVED.value
+    return outcome or ""
 
 
 def require_bonuses(platform: Platform) -> None:
@@ -112,6 +142,11 @@ def _require_compensable(store: Store, platform: Platform, visit_id: str, submis
     if visit.payment != Payment.UNPAID and before is None:
         raise HarvestError(f"visit {visit_id} is {visit.payment} already; a bonus that comes on top wants a --name of its own")
     status = platform.submission(submission).status
+    if status in WITHOUT_FINISHING and visit.state not in OWED:
+        raise HarvestError(
+            f"visit {visit_id} was handed in on {platform.name} without being finished here: `crowd-imi pay --visit {visit_id} "
+            f"--approve` pays its reward, `crowd-imi reject --visit {visit_id}` refuses it"
+        )
     if status not in (PlatformStatus.RETURNED, PlatformStatus.TIMED_OUT):
         raise HarvestError(
             f"visit {visit_id} is {status.replace('_', ' ')} on {platform.name}, so `crowd-imi harvest` pays its reward; a bonus "
@@ -129,57 +164,12 @@ def _reserved(study: Study, store: Store, platform: Platform, compensation: Comp
     return (unpaid - itself) * price(platform, study.file.pay.reward_money).amount + promised_beside
 
 
-def reject(study: Study, store: Store, platform: Platform, visit_id: str, reason: str) -> None:
-    """Refuse one participant's reward: a person's explicit decision, never made by itself.
+def submission_to_settle(store: Store, visit_id: str) -> str:
+    """The platform's id of a visit's submission.
 
     Raises:
-        HarvestError: there is no such visit, it is paid or not handed in, or the reason is too short to be one.
-        PlatformError: the platform said no.
+        HarvestError: there is no such visit, or its ids were deleted.
     """
-    require_reason(platform, reason)
-    submission = _submission(store, visit_id)
-    with lease(store, "reject", study.file.pay.cap_money) as held:
-        _require_rejectable(store, visit_id)
-        platform.reject(submission, reason.strip())
-        with store.write() as session:
-            held.renew(session)
-            visit = session.get_one(Visit, visit_id)
-            visit.payment, visit.platform_state = Payment.REJECTED.value, PlatformStatus.REJECTED.value
-            _leave_out(session, visit, store.now())
-        forget_meant(held, visit_id)
-
-
-def forget_meant(held: HeldLease, subject: str) -> None:
-    """Close the approval that a crash left open: the platform took a rejection, so it had never arrived."""
-    with held.store.read() as session:
-        meant = find_intent(session, "approve", subject)
-    if meant is not None and meant.state == IntentState.OPEN:
-        close(held, meant.id, IntentState.REFUSED, "rejected by a person")
-
-
-def require_reason(platform: Platform, reason: str) -> None:
-    """Make sure that somebody may be rejected with this reason.
-
-    Raises:
-        HarvestError: the platform can't reject, or the reason is too short to be one.
-    """
-    if Capability.REJECT not in platform.capabilities:
-        raise HarvestError(f"{platform.name} can't reject submissions")
-    if len(reason.strip()) < SHORTEST_REASON:
-        raise HarvestError(
-            f"a rejected participant reads the reason, which has {len(reason.strip())} characters; write {SHORTEST_REASON} or "
-            "more that say what was asked for and what was done"
-        )
-
-
-def _leave_out(session: Session, visit: Visit, now: int) -> None:
-    """What was rejected counts no more, and its task is offered again."""
-    if visit.state == VisitState.VALID:
-        move(visit, VisitState.EXCLUDED, now)
-        session.get_one(Verdict, visit.id).valid = False
-
-
-def _submission(store: Store, visit_id: str) -> str:
     with store.read() as session:
         if find_visit(session, visit_id) is None:
             raise HarvestError(f"{store.url}: there is no visit {visit_id}; `crowd-imi export --format csv` lists them")
@@ -188,12 +178,3 @@ def _submission(store: Store, visit_id: str) -> str:
     if submission is None:
         raise HarvestError(f"visit {visit_id}: its platform ids were deleted, so nothing can be paid or refused any more")
     return submission
-
-
-def _require_rejectable(store: Store, visit_id: str) -> None:
-    with store.read() as session:
-        visit = session.get_one(Visit, visit_id)
-    if visit.payment == Payment.PAID:
-        raise HarvestError(f"visit {visit_id} is paid, and what is paid can't be taken back")
-    if visit.state not in {VisitState.SUBMITTED, VisitState.EXCLUDED, VisitState.VALID}:
-        raise HarvestError(f"visit {visit_id} is {visit.state.replace('_', ' ')}: only who handed in can be rejected")

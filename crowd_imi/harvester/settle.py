@@ -1,13 +1,12 @@
 """Third step: everybody who is owed is paid, valid or not, through the ledger."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from crowd_imi.errors import CapReached, PlatformError
+from crowd_imi.harvester.approvals import approve_once
 from crowd_imi.harvester.context import Round
-from crowd_imi.ledger import IntentState, PaidCall, spend
+from crowd_imi.ledger import IntentState, PaidCall
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
 from crowd_imi.store import Store
 from crowd_imi.store.money import COMPENSATION, find_intent
@@ -57,13 +56,8 @@ def _pay(this: Round, visit: Visit, reserved: int) -> Outcome:
     if _is_set_aside(this, visit.id):
         return "not now"
     try:
-        spend(
-            this.lease,
-            PaidCall("approve", visit.id, this.price),
-            lambda: _approve(this, visit.id, submission),
-            reserved=reserved,
-            read_back=lambda: _approved(this, visit.id, submission),
-        )
+        call = PaidCall("approve", visit.id, this.price)
+        approve_once(this.lease, this.platform, call, submission, known_as=f"of visit {visit.id}", reserved=reserved)
     except CapReached:
         return "held"
     except PlatformError as error:
@@ -102,24 +96,3 @@ def _compensation(this: Round, visit: str) -> str | None:
     with this.store.read() as session:
         intent = find_intent(session, "bonus", f"{visit}/{COMPENSATION}")
     return intent.state if intent is not None and intent.state in (IntentState.OPEN, IntentState.DONE) else None
-
-
-def _approve(this: Round, visit: str, submission: str) -> str:
-    with _naming_nobody(visit, submission):
-        this.platform.approve(submission)
-    return "approved"
-
-
-def _approved(this: Round, visit: str, submission: str) -> str | None:
-    with _naming_nobody(visit, submission):
-        status = this.platform.submission(submission).status
-    return "approved" if status == PlatformStatus.APPROVED else None
-
-
-@contextmanager
-def _naming_nobody(visit: str, submission: str) -> Iterator[None]:
-    """The books and reports keep what a platform says; its ids stay in people.db."""
-    try:
-        yield
-    except PlatformError as error:
-        raise type(error)(str(error).replace(submission, f"of visit {visit}")) from None

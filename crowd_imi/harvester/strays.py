@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import hash_key
 from crowd_imi.errors import HarvestError, PlatformError
+from crowd_imi.harvester.approvals import approve_once
 from crowd_imi.harvester.context import Round
-from crowd_imi.harvester.money import forget_meant, require_reason
+from crowd_imi.harvester.rejections import forget_meant, require_reason, with_category
 from crowd_imi.keys import keyed_hash, participant_hash, study_key
-from crowd_imi.ledger import IntentState, Operation, PaidCall, lease, note, spend
+from crowd_imi.ledger import IntentState, Operation, PaidCall, lease, note
 from crowd_imi.lifecycle import PAYABLE, PlatformStatus
 from crowd_imi.platforms.base import Platform, PlatformSubmission, price
 from crowd_imi.store import Store
@@ -103,22 +104,13 @@ def pay_stray(study: Study, store: Store, platform: Platform, name: str) -> str:
             if find_intent(session, "found", name) is not None:
                 raise HarvestError(f"{name} was approved on {platform.name} and is in the books; nothing more is owed")
             unpaid = count_payable(session, PAYABLE, unpaid_only=True)
-
-        def approve() -> str:
-            with _naming_nobody(name, submission):
-                platform.approve(submission)
-            return "approved"
-
-        def approved() -> str | None:
-            with _naming_nobody(name, submission):
-                status = platform.submission(submission).status
-            return "approved" if status == PlatformStatus.APPROVED else None
-
         call = PaidCall("approve", name, each)
-        return spend(held, call, approve, reserved=unpaid * each.amount, read_back=approved) or ""
+        return approve_once(held, platform, call, submission, known_as=name, reserved=unpaid * each.amount) or ""
 
 
-def reject_stray(study: Study, store: Store, platform: Platform, name: str, reason: str) -> None:
+def reject_stray(  # noqa: PLR0913, PLR0917 (whom, and why)
+    study: Study, store: Store, platform: Platform, name: str, reason: str, category: str | None = None
+) -> None:
     """Refuse the reward of somebody who handed in on the platform and has no visit here.
 
     Raises:
@@ -126,10 +118,11 @@ def reject_stray(study: Study, store: Store, platform: Platform, name: str, reas
         PlatformError: the platform said no.
     """
     require_reason(platform, reason)
+    message = with_category(platform, reason.strip(), category)
     with lease(store, "reject", study.file.pay.cap_money) as held:
         submission = _find(study, store, platform, name)
         with _naming_nobody(name, submission):
-            platform.reject(submission, reason.strip())
+            platform.reject(submission, message)
         forget_meant(held, name)
 
 

@@ -227,7 +227,7 @@ class OwnBooks:
             row = self._submission(session, submission)
             if row.status == "approved":
                 raise PlatformError(f"submission {submission} was approved and paid, so it can't be rejected")
-            if row.status not in ("awaiting_review", "rejected"):
+            if row.status not in ("awaiting_review", "wrong_code", "rejected"):
                 raise PlatformError(f"submission {submission} is {row.status.replace('_', ' ')}: only who handed in is rejected")
             row.status = "rejected"
 

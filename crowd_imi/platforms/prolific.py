@@ -72,6 +72,10 @@ KEYS_SECONDS = 10.0
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REJECTION = re.compile(r"([A-Z_]+): (.+)", re.DOTALL)
 SHORTEST_REJECTION = 100
+REJECTION_CATEGORIES = (
+    *("TOO_QUICKLY", "TOO_SLOWLY", "FAILED_INSTRUCTIONS", "INCOMP_LONGITUDINAL", "FAILED_CHECK", "LOW_EFFORT", "MALINGERING"),
+    *("NO_CODE", "BAD_CODE", "NO_DATA", "UNSUPP_DEVICE", "OTHER"),
+)
 """Characters of the message that a rejected participant gets, which Prolific insists on."""
 
 
@@ -255,6 +259,8 @@ class ProlificPlatform:
         """Refuse the reward; ``reason`` may begin with one of Prolific's categories, as in ``TOO_QUICKLY: You …``."""
         match = _REJECTION.fullmatch(reason)
         category, message = (match[1], match[2]) if match else ("LOW_EFFORT", reason)
+        if category not in REJECTION_CATEGORIES:
+            raise PlatformError(f"Prolific has no category {category}; take one of {', '.join(REJECTION_CATEGORIES)}")
         if len(message) < SHORTEST_REJECTION:
             raise PlatformError(
                 f"Prolific wants a reason of at least {SHORTEST_REJECTION} characters; this one has {len(message)}"

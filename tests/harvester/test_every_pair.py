@@ -16,6 +16,27 @@ PAIRS = list(product(VisitState, [*PlatformStatus, UNHEARD]))
 MANY = SMALL.replace("responses = 2", "responses = 60").replace("cap = 5000", "cap = 5000000")
 """120 tasks: one for every pair."""
 
+THERE = (
+    *(P.ACTIVE, P.AWAITING_REVIEW, P.APPROVED, P.REJECTED, P.RETURNED, P.TIMED_OUT),
+    *(P.RETURN_ASKED, P.WRONG_CODE, P.SCREENED_OUT),
+)
+# Written out once more, so that a slip in the table isn't its own expectation.
+EXPECTED = """
+arrived          -  show  note  show  return  out  return  show  return
+consented        -  show  note  show  return  out  return  show  return
+practising       -  show  note  show  return  out  return  show  return
+answering        -  show  note  show  return  out  return  show  return
+submitted        pay  pay  note  show  pay  pay  pay  pay  show
+failed_practice  pay  pay  note  show  pay  pay  pay  pay  show
+valid            pay  pay  note  show  pay  pay  pay  pay  show
+excluded         pay  pay  note  show  pay  pay  pay  pay  show
+declined         release  show  note  -  -  -  show  show  -
+returned         release  show  note  -  -  -  show  show  -
+timed_out        release  show  note  -  -  -  show  show  -
+"""
+"""Our state, and what is done about each of ``THERE``."""
+WORDS = {"-": Action.NOTHING, "out": Action.TIME_OUT, "note": Action.NOTE_PAID}
+
 JUDGED = {S.SUBMITTED: {"valid", "excluded"}, S.FAILED_PRACTICE: {"excluded"}}
 """A harvest judges who waits for a verdict, whatever the platform says."""
 
@@ -62,6 +83,15 @@ def _outcomes(crowd: Crowd, submissions: dict[str, str]) -> dict[str, tuple[Visi
     there = {one.id: one.status for one in crowd.platform.submissions(crowd.posting.platform_id)}
     names = crowd.people()
     return {names[v]: (crowd.visit(Visit(id=v)), there[s], s in paid) for v, s in submissions.items()}
+
+
+def test_the_table_says_what_it_should():
+    written = {
+        (S(state), there): WORDS.get(word) or Action(word)
+        for state, *row in (line.split() for line in EXPECTED.strip().splitlines())
+        for there, word in zip(THERE, row, strict=True)
+    }
+    assert written == ACTIONS
 
 
 @pytest.mark.parametrize(("state", "there"), PAIRS, ids=[name_of(*pair) for pair in PAIRS])

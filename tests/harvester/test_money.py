@@ -1,14 +1,15 @@
 """Compensation, rejection and the books, on the local platform."""
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
 from crowd_imi.errors import HarvestError, LedgerError, Refused, Unreachable
-from crowd_imi.harvester import harvest, money, status
+from crowd_imi.harvester import harvest, money, rejections, status
 from crowd_imi.harvester.both_books import ledger
-from crowd_imi.harvester.money import Compensation, pay, reject
+from crowd_imi.harvester.money import Compensation, pay, pay_reward
+from crowd_imi.harvester.rejections import reject, unfairness
 from crowd_imi.harvester.strays import pay_stray, stray_name
 from crowd_imi.keys import study_key
 from crowd_imi.lifecycle import VisitState, move
@@ -189,6 +190,72 @@ def test_an_approval_whose_answer_was_lost_stays_open_and_is_read_back(crowd: Cr
     assert (entry.state, entry.differs) == ("open", True)
     run(crowd)
     assert crowd.paid() == 150 and books(crowd).differences == 0
+
+
+@pytest.mark.parametrize("there", ["awaiting_review", "wrong_code"])
+def test_who_handed_in_without_finishing_is_paid_or_rejected_by_hand(crowd: Crowd, there: str):
+    paid, refused = crowd.arrive("anna"), crowd.arrive("ben")
+    for name in ("anna", "ben"):
+        become(crowd, name, there)
+    crowd.pass_time(200)
+    run(crowd)
+    assert {crowd.state(visit)[0] for visit in (paid, refused)} == {"timed_out"}
+    with pytest.raises(HarvestError, match=f"pay --visit {paid.id} --approve"):
+        pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, paid.id))
+    for _ in range(2):
+        assert crowd.paid() <= 150
+        with suppress(HarvestError):
+            pay_reward(crowd.study, crowd.store, crowd.platform, paid.id)
+    reject(crowd.study, crowd.store, crowd.platform, refused.id, REASON)
+    run(crowd)
+    assert (crowd.state(paid)[1], crowd.state(refused)[1], crowd.paid()) == ("paid", "rejected", 150)
+    assert status(crowd.study, crowd.store, crowd.platform).differences == () and books(crowd).differences == 0
+
+
+def test_who_is_still_at_it_or_finished_isnt_approved_by_hand(crowd: Crowd):
+    at_it, done = crowd.arrive("anna"), crowd.take_part("ben")
+    for visit in (at_it, done):
+        with pytest.raises(HarvestError, match="only who handed in there without finishing here"):
+            pay_reward(crowd.study, crowd.store, crowd.platform, visit.id)
+    assert crowd.paid() == 0
+
+
+def test_what_makes_a_rejection_unfair_is_said(crowd: Crowd):
+    good, careless, confused = crowd.take_part("anna"), crowd.take_part("ben", good=False), crowd.arrive("carl")
+    crowd.fail_practice(confused)
+    assert unfairness(crowd.store, good.id) == ("no harvest has judged it yet",)
+    run(crowd)
+    assert unfairness(crowd.store, good.id) == ("it passed every criterion",)
+    assert any("clearly a failed attention check" in sentence for sentence in unfairness(crowd.store, careless.id))
+    assert any("practice is never a ground" in sentence for sentence in unfairness(crowd.store, confused.id))
+    with pytest.raises(HarvestError, match="there is no visit"):
+        unfairness(crowd.store, "nobody")
+
+
+def test_too_fast_is_three_standard_deviations_below_the_others(crowd: Crowd):
+    visit = crowd.take_part("anna")
+    run(crowd)
+    failed = {"total_time": {"passed": False, "measured": 50.0}, "row_choices": {"passed": False, "measured": 1.0}}
+    with crowd.store.write() as session:
+        verdict = session.get_one(Verdict, visit.id)
+        verdict.valid, verdict.checks = False, failed
+    assert unfairness(crowd.store, visit.id) == (
+        "too few others are there to tell whether its total time is three standard deviations below theirs",
+    )
+    excuse = rejections._excuse
+    others = [Verdict(checks={"total_time": {"passed": True, "measured": 300.0 + 10 * n}}) for n in range(10)]
+    with crowd.store.read() as session:
+        verdict = session.get_one(Verdict, visit.id)
+    assert excuse("total_time", verdict, others) is None
+    slower = [Verdict(checks={"total_time": {"passed": True, "measured": 100.0 + 60 * n}}) for n in range(10)]
+    assert "isn't three standard deviations below" in (excuse("total_time", verdict, slower) or "")
+
+
+def test_only_prolific_has_categories_of_rejections(crowd: Crowd):
+    visit = crowd.take_part("anna")
+    with pytest.raises(HarvestError, match="local knows no categories"):
+        reject(crowd.study, crowd.store, crowd.platform, visit.id, REASON, "TOO_QUICKLY")
+    assert crowd.state(visit)[1] == "unpaid"
 
 
 def test_a_rejection_needs_a_reason_and_is_never_paid(crowd: Crowd):

@@ -44,12 +44,12 @@ from tests.harvester.death import Death, DyingPlatform, DyingStore, Killed
 from tests.tiny import fake_plan, write_study
 
 S, P = VisitState, PlatformStatus
-PEOPLE, HERE, TASKS, REWARD = 40, 20, 24, 150
-"""Orders in a world; those of them who have a task when it begins; tasks; cents."""
+PEOPLE, HERE, TASKS, REWARD, MAX_ATTEMPTS = 40, 20, 24, 150, 2
+"""Orders in a world; those of them who have a task when it begins; tasks; cents; judged responses that a task may have."""
 TOML = (
     SMALL.replace("min_total_seconds = 60", "min_total_seconds = 60\nmax_total_seconds = 1000000")
     .replace("responses = 2", f"responses = {TASKS // 2}")
-    .replace("catch = 2", "catch = 2\nmax_attempts = 2")
+    .replace("catch = 2", f"catch = 2\nmax_attempts = {MAX_ATTEMPTS}")
     .replace("cap = 5000", f"cap = {TASKS * REWARD}")
 )
 UNHEARD = "PROCESSING"
@@ -261,6 +261,9 @@ class World:
         assert all(times == 1 for times in (valid | holding).values()), "a task has two"
         assert all(visit.state in HOLDS_TASK for visit, _ in everybody if visit.holds_task)
         assert len({visit.participant for visit, _ in everybody}) == len(everybody)
+        # Who left doesn't count, and may come back with the answers when the task has had its attempts.
+        attempts = Counter(v.task_id for v, _ in everybody if v.state in {S.VALID, S.EXCLUDED} and v.left_at is None)
+        assert max(attempts.values(), default=0) <= MAX_ATTEMPTS, "a task was tried too often"
         return everybody
 
     def check_whole(self, done: Harvest) -> None:
