@@ -31,6 +31,15 @@ class ArmStatus(Record):
     """Submissions, not tasks; their tasks were offered again."""
 
 
+class TaskStatus(Record):
+    """Where one task is."""
+
+    arm: str
+    number: int
+    where: str
+    """A field of ``ArmStatus``: valid, submitted, under_way, open or short."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stock:
     """Every task, in exactly one of the lists."""
@@ -115,6 +124,14 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         undecided=waiting,
         elsewhere=elsewhere,
     )
+
+
+def task_statuses(stock: Stock) -> tuple[TaskStatus, ...]:
+    """Every task, by arm and number."""
+    found = [(task, name) for name in ("valid", "open", "short") for task in getattr(stock, name)]
+    found += [(task, "submitted" if task.holder == VisitState.SUBMITTED else "under_way") for task in stock.pending]
+    every = (TaskStatus(arm=task.arm, number=task.number, where=where) for task, where in found)
+    return tuple(sorted(every, key=lambda task: (task.arm, task.number)))
 
 
 def arm_status(arm: str, stock: Stock, judged: Sequence[tuple[str, Verdict]]) -> ArmStatus:

@@ -26,7 +26,7 @@ _FREE: dict[PostingState | None, str] = {
 }
 
 _NAMED = 3
-"""Visits that a line names; the others are counted."""
+"""Visits or units that a line names; the others are counted."""
 
 
 def screen(status: Status, rehearsal: str | None) -> RenderableType:
@@ -190,7 +190,11 @@ def _units(status: Status) -> str:
     if behind is not None and behind.valid < behind.wanted:
         text += f"; fewest: {behind.valid} of {behind.wanted}, {behind.unit}"
     short = [unit for unit in status.units if unit.short]
-    return text + (f"; {len(short)} stay short" if short else "")
+    if not short:
+        return text
+    more = len(short) - _NAMED
+    named = ", ".join(unit.unit for unit in short[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"{text}; {len(short)} stay short: {named}"
 
 
 def _looks(status: Status) -> list[str]:

@@ -11,7 +11,8 @@ from crowd_imi.lifecycle import PAYABLE, PlatformStatus
 from crowd_imi.platforms.base import Capability, PostingState
 from crowd_imi.records import Money
 from crowd_imi.stock import Stock
-from crowd_imi.store.money import count_intents, intents_in
+from crowd_imi.store.money import count_intents, intents_in, is_paused_below_floor, note_paused_below_floor
+from crowd_imi.store.postings import MAIN
 from crowd_imi.store.submissions import visits_of
 from crowd_imi.store.tables import Posting
 
@@ -86,6 +87,37 @@ def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = Tru
     with this.store.write() as session:
         session.get_one(Posting, this.posting).places = offered
     return offered
+
+
+def pause_below_floor(this: Round, *, below: bool) -> None:
+    """Where offered places can't be taken back, let nobody new in for as long as people are paid too little.
+
+    It is noted first, so that a harvest which is killed on the way knows its own pause from a person's, and opens no other.
+
+    Args:
+        this: the round.
+        below: whether the median pay is under the floor now.
+    """
+    able = this.platform.capabilities
+    if not this.whole or this.label != MAIN or Capability.PAUSE not in able or Capability.FEWER_PLACES in able:
+        return
+    with this.store.read() as session:
+        ours = is_paused_below_floor(session, this.posting)
+    try:
+        if below and this.state is PostingState.OPEN:
+            _note_pause(this, paused=True)
+            this.platform.pause(this.platform_posting)
+        elif ours and not below:
+            if this.state is PostingState.PAUSED:
+                this.platform.resume(this.platform_posting)
+            _note_pause(this, paused=False)
+    except PlatformError as error:
+        this.refused.append(f"pause: {error}")
+
+
+def _note_pause(this: Round, *, paused: bool) -> None:
+    with this.store.write() as session:
+        note_paused_below_floor(session, this.posting, paused=paused)
 
 
 def _raise(this: Round, offered: int, target: int, stock: Stock) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from crowd_imi.harvester.rules import TopUp
 from crowd_imi.platforms.base import PostingState
 from crowd_imi.records import Money, Record
-from crowd_imi.stock import ArmStatus
+from crowd_imi.stock import ArmStatus, TaskStatus
 
 
 class Harvest(Record):
@@ -138,6 +138,8 @@ class Status(Record):
     arms: tuple[ArmStatus, ...]
     pilot: ArmStatus | None
     """All arms of the pilot together, apart from the study's; None where there is none."""
+    tasks: tuple[TaskStatus, ...]
+    """The study's, not its pilot's."""
     units: tuple[UnitStatus, ...]
     attrition: tuple[ArmAttrition, ...]
     excluded_by: dict[str, int]

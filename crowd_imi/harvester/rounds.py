@@ -5,7 +5,7 @@ from collections.abc import Collection
 from crowd_imi.errors import HarvestError, command
 from crowd_imi.harvester.collect import Known
 from crowd_imi.harvester.context import Round
-from crowd_imi.harvester.places import adjust_places, count_places
+from crowd_imi.harvester.places import adjust_places, count_places, pause_below_floor
 from crowd_imi.harvester.progress import is_complete, waits_for_a_verdict
 from crowd_imi.harvester.reconcile import reconcile
 from crowd_imi.harvester.records import Harvest, together
@@ -67,6 +67,7 @@ def _harvest(this: Round) -> Harvest:
         came = visits_of(session, this.posting)
     waits = any(waits_for_a_verdict(study, visit, store.now(), shown_up=this.has_shown_up(visit.id)) for visit in came)
     offered = adjust_places(this, places, stock, more=proposal is None)
+    pause_below_floor(this, below=proposal is not None)
     open_tasks = {task.task for task in stock.open}
     return Harvest(
         valid=sum(verdict.valid for verdict in judged),

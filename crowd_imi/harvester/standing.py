@@ -21,7 +21,7 @@ from crowd_imi.lifecycle import UNDER_WAY, Action, Payment, PlatformStatus, Visi
 from crowd_imi.platforms.base import Capability, Platform, PostingState, price
 from crowd_imi.promises import promised
 from crowd_imi.records import Money
-from crowd_imi.stock import ArmStatus, Stock, arm_status, excluded_by, take_stock, together
+from crowd_imi.stock import ArmStatus, Stock, arm_status, excluded_by, take_stock, task_statuses, together
 from crowd_imi.store import Store
 from crowd_imi.store.money import bonus_spending
 from crowd_imi.store.postings import MAIN, PILOT, postings
@@ -91,6 +91,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         state=state,
         arms=tuple(arm_status(arm.id, stock, judged) for arm in study.file.arms),
         pilot=_pilot(study, store, pilots),
+        tasks=task_statuses(stock),
         units=units,
         attrition=left,
         excluded_by=excluded_by(verdict for _, verdict in shown),

@@ -17,6 +17,9 @@ PRICE = "price"
 UNDECIDED = "undecided/"
 """What the name begins with under which a posting's number of undecided submissions is noted."""
 
+BELOW_FLOOR = "paused below floor/"
+"""What the name begins with under which it is noted that a harvest paused a posting, as people are paid too little."""
+
 STRAY = "stray-"
 """What the subject of a submission without a visit here begins with."""
 COMPENSATION = "compensation"
@@ -106,6 +109,22 @@ def keep_undecided(session: Session, posting: str, count: int) -> None:
 def count_undecided(session: Session) -> int:
     """Submissions, of every posting, that the platform may still pay though nothing is owed here, by harvest's last word."""
     return sum(int(noted) for noted in session.scalars(select(About.value).where(About.name.startswith(UNDECIDED))))
+
+
+def note_paused_below_floor(session: Session, posting: str, *, paused: bool) -> None:
+    """Note that a harvest itself lets nobody new into a posting, or does again; what a person paused isn't noted.
+
+    Args:
+        session: in a transaction that writes.
+        posting: our id.
+        paused: whether it does.
+    """
+    session.merge(About(name=f"{BELOW_FLOOR}{posting}", value=str(int(paused))))
+
+
+def is_paused_below_floor(session: Session, posting: str) -> bool:
+    """Whether a harvest paused a posting, as people are paid too little."""
+    return _noted(session, f"{BELOW_FLOOR}{posting}", 0) == 1
 
 
 def _noted(session: Session, name: str, otherwise: int) -> int:

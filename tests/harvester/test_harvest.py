@@ -299,7 +299,11 @@ def test_a_task_out_of_attempts_is_short(tmp_path: Path):
     crowd = Crowd.posted(tmp_path, SMALL.replace("catch = 2", "catch = 2\nmax_attempts = 1"))
     crowd.take_part("anna", good=False)
     done = go(crowd)
-    assert len(done.short) == 1 and done.replaced == 0
+    (short,) = done.short
+    assert done.replaced == 0
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert [f"{task.arm}/{task.number}" for task in now.tasks if task.where == "short"] == [short]
+    assert len(now.tasks) == 4 and sum(unit.short > 0 for unit in now.units) == 6  # one for each of its main trials
     for name in ("ben", "carl", "dora"):
         crowd.take_part(name)
     done = go(crowd)

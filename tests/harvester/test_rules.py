@@ -8,6 +8,8 @@ from crowd_imi.errors import CapReached, HarvestError, PublishError
 from crowd_imi.harvester import harvest
 from crowd_imi.harvester.bonus_list import plan_payout
 from crowd_imi.harvester.money import Compensation, pay
+from crowd_imi.platforms.base import Capability
+from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.records import Money
 from crowd_imi.store.tables import Visit
 from tests.harvester.crowd import SMALL, Crowd
@@ -136,6 +138,23 @@ def test_once_the_top_up_is_paid_places_are_offered_again(tmp_path: Path):
         pay(crowd.study, crowd.store, crowd.platform, Compensation(visit, proposal.each, "top-up", "It took longer."))
     done = go(crowd)
     assert done.top_up is None and crowd.free() == 14  # 24 tasks, ten of them done
+
+
+def test_where_places_cant_be_taken_back_the_posting_is_paused_until_the_top_up_is_paid(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(LocalPlatform, "capabilities", LocalPlatform.capabilities - {Capability.FEWER_PLACES})
+    crowd = posted(tmp_path, "floor_per_hour = 1200", MANY)
+    for number in range(10):
+        crowd.take_part(f"p{number}")
+    proposal = go(crowd).top_up
+    posting = crowd.posting.platform_id
+    assert crowd.platform.places(posting) == 24 and crowd.platform.state(posting) == "paused"
+    assert go(crowd).top_up is not None and crowd.platform.state(posting) == "paused"
+    for visit in proposal.visits:
+        pay(crowd.study, crowd.store, crowd.platform, Compensation(visit, proposal.each, "top-up", "It took longer."))
+    assert go(crowd).top_up is None and crowd.platform.state(posting) == "open"
+    crowd.platform.pause(posting)  # by a person, whom no harvest contradicts
+    go(crowd)
+    assert crowd.platform.state(posting) == "paused"
 
 
 @pytest.mark.parametrize("floor", [900, 0])

@@ -9,7 +9,7 @@ from crowd_imi.lifecycle import OWED, VisitState
 from crowd_imi.pages.dashboard.problems import problems
 from crowd_imi.platforms.opening import choice_of
 from crowd_imi.records import Money, Record
-from crowd_imi.stock import ArmStatus, Stock, arm_status, excluded_by, take_stock
+from crowd_imi.stock import ArmStatus, TaskStatus, arm_status, excluded_by, take_stock, task_statuses
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.money import current_cap, current_price
 from crowd_imi.store.postings import postings
@@ -22,15 +22,6 @@ TRIALS_PER_PAGE = 10
 """Trials are pages for drop-out, so many at a time."""
 
 _LEFT = frozenset({VisitState.DECLINED, VisitState.FAILED_PRACTICE, VisitState.RETURNED, VisitState.TIMED_OUT})
-_TASK_LISTS = {"valid": "valid", "open": "open", "unaffordable": "short", "exhausted": "short"}
-
-
-class TaskStatus(Record):
-    """Where one task is."""
-
-    number: int
-    where: str
-    """A field of ``ArmStatus``: valid, submitted, under_way, open or short."""
 
 
 class UnitStatus(Record):
@@ -137,6 +128,7 @@ def take_snapshot(study: Study, store: Store, now: int) -> Snapshot:
         judged, ledger, strays = verdicts(session), books(session), count_strays(session)
         posted = postings(session)
     stock = take_stock(study, store, price)
+    places = task_statuses(stock)
     return Snapshot(
         study=study.file.study.name,
         title=study.file.study.title,
@@ -148,7 +140,7 @@ def take_snapshot(study: Study, store: Store, now: int) -> Snapshot:
         arms=tuple(
             ArmView(
                 status=arm_status(arm.id, stock, judged),
-                tasks=_tasks(arm.id, stock),
+                tasks=tuple(task for task in places if task.arm == arm.id),
                 units=tuple(UnitStatus(unit=u.unit, valid=u.valid, planned=u.planned) for u in units if u.arm == arm.id),
                 flow=_flow([visit for visit in visits if visit.arm == arm.id], tasks.trials + tasks.catch),
                 times=_times(times.get(arm.id, {})),
@@ -173,20 +165,6 @@ def _study_time(store: Store, visits: Sequence[VisitProgress], now: int) -> int:
     if store.kind is not StoreKind.REHEARSAL:
         return now
     return max((visit.submitted_at or visit.arrived_at for visit in visits), default=now)
-
-
-def _tasks(arm: str, stock: Stock) -> tuple[TaskStatus, ...]:
-    found = [
-        TaskStatus(number=t.number, where=where)
-        for name, where in _TASK_LISTS.items()
-        for t in getattr(stock, name)
-        if t.arm == arm
-    ]
-    for task in stock.pending:
-        if task.arm == arm:
-            waiting = task.holder == VisitState.SUBMITTED
-            found.append(TaskStatus(number=task.number, where="submitted" if waiting else "under_way"))
-    return tuple(sorted(found, key=lambda task: task.number))
 
 
 def _flow(visits: Sequence[VisitProgress], trials: int) -> Flow:
