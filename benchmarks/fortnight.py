@@ -58,7 +58,7 @@ def mail(platform: Standin, study: Path, seed: int) -> Iterator[Mail]:
 class Fortnight:
     """A posted study, its crowd, and rounds of harvesting that are killed all the time."""
 
-    def __init__(self, folder: Path, size: Size, platform: Standin, post: Mail, cap_share: float = 1.75) -> None:
+    def __init__(self, folder: Path, size: Size, platform: Standin, post: Mail, cap_share: float = 1.5) -> None:
         self.folder, self.size, self.standin, self.mail = folder, size, platform, post
         self.chance = random.Random(f"{size.seed} {platform.name}")
         self.study = write_study(folder, size, cap_share, platform)

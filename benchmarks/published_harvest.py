@@ -1,4 +1,4 @@
-"""What the published collection loop loses by its known faults, on responses that ours was given.
+"""What the published collection loop loses by its known faults, on responses that our harvester was given.
 
 The loop, as far as its faults go, is written again here: it goes through its HITs in turn, every so often, and keeps what it
 knows in memory. Per HIT it asks for the responses, approves them, and offers a task again that has no valid one. Its faults:
@@ -8,7 +8,8 @@ knows in memory. Per HIT it asks for the responses, approves them, and offers a 
 - what was read is in memory: when the process ends, every task that isn't on the platform any more as a finished HIT is posted
   again, and responses that were read before are forgotten.
 
-Each is measured by itself, beside none of them (which is ours: the same responses, all read, whatever fails or ends).
+Each is measured by itself, and beside them the loop without any. What our own harvester made of the same responses is read from
+its store (``benchmarks.harvest``).
 """
 
 import random
@@ -28,8 +29,9 @@ FAULTS = {
     "last_attempt": "published: the last allowed response isn't read",
     "failing_call": "published: a failing call ends the pass",
     "memory": "published: what it knows is in memory",
-    "ours": "ours",
+    "none": "published, without these faults",
 }
+OURS = "ours"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,14 @@ def test_events_come_on_each_platform(told, platform: Name):
 
 def test_the_table_names_every_fault(told):
     text = harvest.table(told)
-    assert all(f"| {name} |" in text for name in harvest.FAULTS.values())
+    assert all(f"| {name} |" in text for name in (*harvest.FAULTS.values(), "ours"))
+
+
+def test_what_ours_made_of_the_responses_is_read_from_its_store(told):
+    ours = told["published"]["ours"]
+    assert (ours["paid_not_read"], ours["short_tasks"]) == (0, 0)
+    # Rounds are eight hours apart, and events are looked at halfway: a response is never read before it came.
+    assert 0 < ours["hours_until_read"] < 48
 
 
 @pytest.mark.soak
@@ -58,9 +65,9 @@ def test_the_published_loop_pays_its_last_attempt_and_does_not_read_it():
     # The third response is the last one allowed and the first that passes.
     losses = compare({1: minutes((10, False), (70, False), (130, True))}, Size(round_minutes=60))
     assert (losses["last_attempt"].paid_not_read, losses["last_attempt"].short_tasks) == (1, 1)
-    assert (losses["ours"].paid_not_read, losses["ours"].short_tasks) == (0, 0)
+    assert (losses["none"].paid_not_read, losses["none"].short_tasks) == (0, 0)
     # Found by the next of the hourly rounds, 50 minutes later each.
-    assert losses["ours"].hours_until_read == pytest.approx(50 / 60)
+    assert losses["none"].hours_until_read == pytest.approx(50 / 60)
 
 
 def test_a_process_that_forgets_loses_what_it_read():
@@ -71,4 +78,4 @@ def test_a_process_that_forgets_loses_what_it_read():
 def test_failing_calls_make_those_behind_wait():
     many = {task: minutes((10 + task, True)) for task in range(300)}
     losses = compare(many, Size(round_minutes=60))
-    assert losses["failing_call"].hours_until_read > 2 * losses["ours"].hours_until_read
+    assert losses["failing_call"].hours_until_read > 2 * losses["none"].hours_until_read
