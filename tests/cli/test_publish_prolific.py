@@ -362,3 +362,35 @@ def test_a_list_of_bonuses_is_shown_asked_for_and_paid_once(study: Study, rig: P
     assert run("pay", study.folder, "--from", path, "--visit", visit.id).exit_code == 2
     books = json.loads(run("ledger", study.folder, "--json").stdout)
     assert (books["differences"], books["spent"]["amount"]) == (0, 40)
+
+
+def test_who_handed_in_without_finishing_is_paid_or_rejected_as_a_user_types_it(study: Study, rig: ProlificRig):
+    from crowd_imi.allocation import Arrival, arrive
+    from crowd_imi.store.postings import postings
+
+    assert run("publish", study.folder, "--on", "prolific", "--endpoint-url", rig.url, "--no-reach", "--yes").exit_code == 0
+    store = Store.open(*database_urls(study.folder))
+    with store.read() as session:
+        (posting,) = postings(session)
+    (study_there,) = rig.books()["studies"]
+    visits = {}
+    for name in ("anna", "ben"):
+        query = rig.take(str(posting.platform_id), name)
+        visits[name] = arrive(store, study, Arrival("prolific", name, query["SESSION_ID"], posting.id, store.now())).id
+        rig.complete(query, study_there["completion_codes"][0]["code"])
+    store.close()
+    compensated = run("pay", study.folder, "--visit", visits["anna"], "--yes")
+    assert compensated.exit_code == 1 and f"pay --visit {visits['anna']} --approve" in " ".join(compensated.output.split())
+    assert run("pay", study.folder, "--visit", visits["anna"], "--approve", "--amount", "3", "--yes").exit_code == 2
+    assert run("pay", study.folder, "--visit", visits["anna"], "--approve", "--yes").exit_code == 0
+    reason = (
+        "You handed in after two minutes, and none of the forty-five questions that the study consists of was answered by you."
+    )
+    refused = run(
+        "reject", study.folder, "--visit", visits["ben"], "--category", "NO_DATA", "--reason", reason, "--yes", "--json"
+    )
+    assert refused.exit_code == 0, refused.output
+    assert json.loads(refused.stdout)["unfair"] == ["no harvest has judged it yet"] and "unfair: no harvest" in refused.stderr
+    assert run("harvest", study.folder).exit_code == 0
+    books = json.loads(run("ledger", study.folder, "--json").stdout)
+    assert (len(rig.rewards()), books["differences"]) == (1, 0)

@@ -10,8 +10,11 @@ import pytest
 import requests
 
 from crowd_imi.allocation import Arrival, arrive, hand_in
+from crowd_imi.errors import PlatformError
 from crowd_imi.harvester import Difference, harvest, status
 from crowd_imi.harvester.collect import Known
+from crowd_imi.harvester.money import pay_reward
+from crowd_imi.harvester.rejections import reject
 from crowd_imi.platforms.base import PostingRequest
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.platforms.standins.prolific.desk import Account
@@ -163,6 +166,8 @@ def test_who_hands_in_there_in_the_middle_of_the_trials_is_shown_until_a_person_
     turk.clock.set(turk.clock.now() + 121 * 60_000)
     assert turk.go().paid == 0 and turk.state(visit) == ("timed_out", "unpaid")
     assert turk.status().differences == (Difference(visits=1, here="timed_out", payment="unpaid", there="awaiting_review"),)
+    assert pay_reward(turk.study, turk.store, turk.rig.platform, visit.id) == "approved"
+    assert turk.go().refused == () and turk.state(visit) == ("timed_out", "paid") and turk.status().differences == ()
 
 
 def test_who_finished_here_and_typed_a_wrong_code_there_is_paid(prolific: There):
@@ -177,10 +182,16 @@ def test_who_finished_here_and_typed_a_wrong_code_there_is_paid(prolific: There)
 
 def test_a_wrong_code_of_somebody_who_did_not_finish_is_shown(prolific: There):
     query = prolific.take("anna")
-    prolific.begin(prolific.arrive(query))
+    visit = prolific.arrive(query)
+    prolific.begin(visit)
     prolific.rig.complete(query, "GUESSED")
     assert prolific.go().paid == 0
     assert prolific.status().differences == (Difference(visits=1, here="answering", payment="unpaid", there="wrong_code"),)
+    platform, reason = prolific.rig.platform, "The code that you typed was never shown to you, and no question was answered. " * 2
+    with pytest.raises(PlatformError, match=r"no category WRONG_CODE; take one of .*BAD_CODE"):
+        reject(prolific.study, prolific.store, platform, visit.id, reason, "WRONG_CODE")
+    reject(prolific.study, prolific.store, platform, visit.id, reason, "BAD_CODE")
+    assert prolific.go().paid == 0 and prolific.state(visit)[1] == "rejected" and prolific.rig.rewards() == {}
 
 
 def test_the_right_code_of_somebody_who_was_never_here_is_shown_and_not_paid(prolific: There):
