@@ -10,7 +10,7 @@ Figures
     image_steps_per_s                   of ours in bfloat16, late layer
     activation_ratio                    (reached by us − mean over photographs) / (reached by lucent − the same mean) after as
                                         many steps, on the clean image, mean over units of the demo's trained network
-    activation_ratio_bf16               the same, ours in bfloat16
+    activation_ratio_bf16               the same, ours in bfloat16; judged as the speeds in bfloat16 are
     diversity_ratio                     seconds of lucent's diversity over ours, with gradients: 9 images, 2,048 channels, 8 × 8
     procedure_ratio                     passes of the published search over those of the adaptive one, both scaled down alike
                                         (steps / 20, 3 bisections), on the demo's trained network
@@ -20,7 +20,11 @@ Figures
                                         strongest for that side
     published_alike, adaptive_alike     mean cosine between the Gram matrices of the eight images that were to differ
 
-``--device cuda`` prints image-steps/s of ours on the GPU beside lucent's and the hours that a published model's 84 units take.
+``--device cuda`` does everything on the GPU. There ``image_steps_per_s`` has a goal and is of a batch as ``render`` makes it:
+``at_once`` units × 2 sides × 9 images, with diversity. Beside it stand lucent's, the hours that a published model's 84 units
+take, and what an image and step takes (``us_per_image_step``) beside the floor for this network, estimated for an H200: by
+arithmetic in bfloat16 (``floor_us_compute``: 16.4 GFLOP) and by bandwidth (``floor_us_memory``: the lower end of 28–56).
+
 ``--parts speed activation diversity procedure`` runs some of it, ``--rounds`` and ``--units`` less of it. ``--demo FOLDER`` takes
 the network that ``crowd-imi demo FOLDER`` has trained, and trains it there if it isn't there. For the last two parts that network
 looks at 32 pixels on a side, as it does in the first half of its training, and visualisations have as many; units are of three
@@ -30,16 +34,17 @@ layers whose maps are 8, 4 and 2 positions wide. Both searches compute in bfloat
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -54,6 +59,7 @@ from crowd_imi.factory.visualize import Target, Visualisations, Visualiser, visu
 from crowd_imi.factory.visualize.ascent import Ascent
 from crowd_imi.factory.visualize.objective import similarity
 from crowd_imi.factory.visualize.search import Patience, adaptive, published
+from crowd_imi.records import REFERENCES
 from crowd_imi.rehearsal.demo.network import PHASES
 from crowd_imi.rehearsal.demo.photographs import write_images
 from crowd_imi.rehearsal.demo.run import begin_study, full_scale, trained
@@ -68,10 +74,14 @@ GOALS: dict[str, dict[str, float]] = {
     "early_ratio_fp32": {"at_least": 4},
     "late_ratio_fp32": {"at_least": 2},
     "activation_ratio": {"at_least": 0.98},
+    "activation_ratio_bf16": {"at_least": 0.98},
     "diversity_ratio": {"at_least": 100},
     "procedure_ratio": {"at_least": 3},
 }
-NEEDS_BFLOAT16 = ("early_ratio", "late_ratio")
+GPU_GOALS: dict[str, dict[str, float]] = {"image_steps_per_s": {"at_least": 8000}}
+NEEDS_BFLOAT16 = ("early_ratio", "late_ratio", "activation_ratio_bf16")
+FLOOR_US = {"floor_us_compute": 16.5, "floor_us_memory": 28.0}
+"""Microseconds of an image and step of ResNet-50 at 224 on an H200, forward and the input's gradient; estimates."""
 PARTS = ("speed", "activation", "diversity", "procedure")
 PACKAGES = ("crowd-imi", "kornia", "numpy", "timm", "torch", "torch-lucent")
 LAYERS = {"early": "layer1.0", "late": "layer4.2"}
@@ -103,27 +113,38 @@ def main() -> int:
     parser.add_argument("--units", type=int, default=12, help="of the demo's network")
     parser.add_argument("--demo", type=Path, metavar="FOLDER", help="where the demo's network is, or is kept; else it is trained")
     options = parser.parse_args()
+    if options.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # lucent takes a GPU wherever it sees one
+    elif not torch.cuda.is_available():
+        sys.stderr.write("--device cuda: torch finds no GPU here; leave --device out to measure on the processor\n")
+        return 1
+    bfloat16 = has_bfloat16(options.device)
     figures: dict[str, float] = {}
-    more: dict[str, object] = {"rounds": options.rounds, "threads": torch.get_num_threads(), "bfloat16": has_bfloat16()}
+    more: dict[str, object] = {"rounds": options.rounds, "threads": torch.get_num_threads(), "bfloat16": bfloat16}
+    if options.device == "cuda":
+        more["gpu"] = torch.cuda.get_device_name()
     if "speed" in options.parts:
         figures |= speed(options.rounds, options.device)
     if "diversity" in options.parts:
-        figures["diversity_ratio"] = diversity(options.rounds)
+        figures["diversity_ratio"] = diversity(options.rounds, options.device)
     if {"activation", "procedure"} & set(options.parts):
         with tempfile.TemporaryDirectory() as folder:
-            demo = Demo.trained(options.demo or Path(folder), options.units, DEMO_LAYERS, SIZE)
+            demo = Demo.trained(options.demo or Path(folder), options.units, DEMO_LAYERS, SIZE, options.device)
             if "activation" in options.parts:
                 figures |= activation(demo)
             if "procedure" in options.parts:
                 told, sides = procedure(demo)
                 figures |= told
                 more["sides"] = sides
-    goals = {name: goal for name, goal in GOALS.items() if name in figures}
-    if not has_bfloat16():
-        goals = {name: goal for name, goal in goals.items() if name not in NEEDS_BFLOAT16}
-    told = document(figures, goals, PACKAGES, **more)
+    told = document(figures, goals(figures, options.device, bfloat16), PACKAGES, **more)
     sys.stdout.write(json.dumps(told, indent=2) + "\n" if options.json else table(told))
     return 0 if told["met"] else 1
+
+
+def goals(figures: Iterable[str], device: str, bfloat16: bool) -> dict[str, dict[str, float]]:
+    """Of the figures that are there."""
+    known = GOALS | (GPU_GOALS if device == "cuda" else {})
+    return {name: goal for name, goal in known.items() if name in figures and (bfloat16 or name not in NEEDS_BFLOAT16)}
 
 
 def table(told: dict[str, Any]) -> str:
@@ -132,9 +153,9 @@ def table(told: dict[str, Any]) -> str:
     return "\n".join([*lines, "goals met" if told["met"] else "a goal isn't met", ""])
 
 
-def has_bfloat16() -> bool:
+def has_bfloat16(device: str) -> bool:
     """Whether the processor, or the GPU that is used, computes in bfloat16 by itself."""
-    if torch.cuda.is_available():
+    if device == "cuda":
         return torch.cuda.is_bf16_supported()
     info = Path("/proc/cpuinfo")
     return info.exists() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16"))
@@ -142,13 +163,15 @@ def has_bfloat16() -> bool:
 
 def speed(rounds: int, device: str) -> dict[str, float]:
     """Ratios of seconds per step and image, the sides taking turns."""
-    ours, theirs = _Worker(_our_steps), _Worker(_lucent_steps)
+    ours, theirs = _Worker(_our_steps, device), _Worker(_lucent_steps, device)
     seconds: dict[str, list[float]] = defaultdict(list)
     try:
         for turn in range(rounds + 1):
             for depth, layer in LAYERS.items():
-                taken = {depth: theirs.seconds((layer, "float32"))}
-                taken |= {f"{depth}{suffix}": ours.seconds((layer, precision)) for suffix, precision in PRECISIONS.items()}
+                taken = {depth: theirs.seconds(Job(layer, "float32"))}
+                taken |= {f"{depth}{suffix}": ours.seconds(Job(layer, precision)) for suffix, precision in PRECISIONS.items()}
+                if device == "cuda" and depth == "late":
+                    taken["as_rendered"] = ours.seconds(AS_RENDERED)
                 for name, each in taken.items() if turn else ():  # the first turn warms up
                     seconds[name].append(each)
     finally:
@@ -160,24 +183,46 @@ def speed(rounds: int, device: str) -> dict[str, float]:
         for depth in LAYERS
         for suffix in PRECISIONS
     }
-    rate = 1 / medians["late_bf16"]
-    figures["image_steps_per_s"] = rate
-    if device == "cuda":
-        figures["lucent_image_steps_per_s"] = 1 / medians["late"]
-        figures["hours_for_84_units"] = 84 * PASSES_PER_UNIT / rate / 3600
-    return figures
+    if device == "cpu":
+        return figures | {"image_steps_per_s": 1 / medians["late_bf16"]}
+    seconds_each = medians["as_rendered"]
+    return figures | {
+        "image_steps_per_s": 1 / seconds_each,
+        "lucent_image_steps_per_s": 1 / medians["late"],
+        "hours_for_84_units": 84 * PASSES_PER_UNIT * seconds_each / 3600,
+        "us_per_image_step": 1e6 * seconds_each,
+        **FLOOR_US,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Steps of both sides of some units of a layer, in one batch."""
+
+    layer: str
+    precision: str
+    units: int = UNITS
+    images: int = 1
+    """Of each side; the first is optimised for the unit alone."""
+    diversity: float = 0.0
+    """Its weight."""
+
+
+RENDERED = VisualisationSection()
+AS_RENDERED = Job(LAYERS["late"], "bfloat16", RENDERED.at_once, REFERENCES, RENDERED.diversity)
+"""A GPU's batch, as ``render`` makes it by default."""
 
 
 class _Worker:
     """A process that takes steps and says how long one took per image."""
 
-    def __init__(self, work: Callable[[Connection], None]) -> None:
+    def __init__(self, work: Callable[[Connection, str], None], device: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._here, there = context.Pipe()
-        self._process = context.Process(target=work, args=(there,), daemon=True)
+        self._process = context.Process(target=work, args=(there, device), daemon=True)
         self._process.start()
 
-    def seconds(self, job: tuple[str, str]) -> float:
+    def seconds(self, job: Job) -> float:
         self._here.send(job)
         return float(self._here.recv())
 
@@ -186,36 +231,42 @@ class _Worker:
         self._process.join()
 
 
-def _resnet50() -> tuple[LoadedModel, dict[str, UnitLayer]]:
+def _resnet50(device: str) -> tuple[LoadedModel, dict[str, UnitLayer]]:
     section = ModelSection(source="timm:resnet50", layers=tuple(LAYERS.values()), input_size=224)
-    model = load_model(section, Path(), 1)
+    model = load_model(section, Path(), 1, torch.device(device))
     return model, {layer.name: layer for layer in describe_layers(model.module, LAYERS.values(), 224)}
 
 
-def _our_steps(jobs: Connection) -> None:
-    model, layers = _resnet50()
-    ascents: dict[tuple[str, str], Ascent] = {}
+def _our_steps(jobs: Connection, device: str) -> None:
+    model, layers = _resnet50(device)
+    ascents: dict[Job, Ascent] = {}
+    steps = 20 if device == "cuda" else 2
     while (job := jobs.recv()) is not None:
-        name, precision = job
         if job not in ascents:
-            targets = [Target(layers[name], channel, side) for channel in range(UNITS) for side in ("min", "max")]
-            visualiser = Visualiser(model, VisualisationSection(precision=precision))
-            ascents[job] = Ascent(visualiser, targets, range(len(targets)), images=1, alone=1)
-        weights = [0.0] * 2 * UNITS
+            targets = [Target(layers[job.layer], channel, side) for channel in range(job.units) for side in ("min", "max")]
+            visualiser = Visualiser(model, VisualisationSection(precision=job.precision))
+            ascents[job] = Ascent(visualiser, targets, range(len(targets)), job.images, alone=1)
+        weights = [job.diversity] * 2 * job.units
         ascents[job].step(weights)
+        _wait_for(device)
         begun = time.perf_counter()
-        for _ in range(2):
+        for _ in range(steps):
             ascents[job].step(weights)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize()
-        jobs.send((time.perf_counter() - begun) / 2 / len(weights))
+        _wait_for(device)
+        jobs.send((time.perf_counter() - begun) / steps / len(weights) / job.images)
 
 
-def _lucent_steps(jobs: Connection) -> None:
+def _wait_for(device: str) -> None:
+    """A GPU is given work and asked for nothing until somebody waits."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _lucent_steps(jobs: Connection, device: str) -> None:
     """As the published code renders: 256 px, the whole network, weights that ask for gradients."""
     from crowd_imi.factory.visualize.plain import param, render_vis, transform, transforms
 
-    model, _ = _resnet50()
+    model, _ = _resnet50(device)
     model.module.requires_grad_(True)
 
     def render(name: str, steps: int) -> float:
@@ -233,15 +284,15 @@ def _lucent_steps(jobs: Connection) -> None:
         return time.perf_counter() - begun
 
     while (job := jobs.recv()) is not None:
-        once = render(job[0], 1)
-        jobs.send((render(job[0], 5) - once) / 4)
+        once = render(job.layer, 1)
+        jobs.send((render(job.layer, 5) - once) / 4)
 
 
-def diversity(rounds: int) -> float:
+def diversity(rounds: int, device: str) -> float:
     """Lucent's seconds over ours for the diversity term and its gradient: 9 images, 2,048 channels, 8 × 8 positions."""
     from crowd_imi.factory.visualize.plain import objectives
 
-    features = torch.randn(9, 2048, 8, 8, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(9, 2048, 8, 8, generator=torch.Generator().manual_seed(0)).to(device)
 
     def ours(given: Tensor) -> Tensor:
         return similarity(given.flatten(2)[None]).sum()
@@ -251,8 +302,10 @@ def diversity(rounds: int) -> float:
 
     def seconds(term: Callable[[Tensor], Tensor]) -> float:
         leaf = features.clone().requires_grad_(True)
+        _wait_for(device)
         begun = time.perf_counter()
         term(leaf).backward()
+        _wait_for(device)
         return time.perf_counter() - begun
 
     seconds(ours)
@@ -271,7 +324,7 @@ class Demo:
     """Over the photographs, one per target."""
 
     @classmethod
-    def trained(cls, folder: Path, count: int, layers: Sequence[str], input_size: int) -> Self:
+    def trained(cls, folder: Path, count: int, layers: Sequence[str], input_size: int, device: str | None = None) -> Self:
         """Train the network, unless it is there.
 
         Args:
@@ -279,12 +332,13 @@ class Demo:
             count: of units.
             layers: theirs; lucent's diversity is slow where they are wide.
             input_size: pixels on a side that it looks at.
+            device: where it looks; the first GPU, if there is one, by default.
         """
         study = begin_study(folder, 1, full_scale().toml)
         trained(write_images(study.images, 1), study, 1, phases=PHASES)
         section = study.file.models["trained"].model_copy(update={"layers": tuple(layers), "input_size": input_size})
         study = replace(study, file=study.file.model_copy(update={"models": {"trained": section}}))
-        network = load_network(study, "trained")
+        network = load_network(study, "trained", device)
         order = candidates("trained", section, network.layers, 1)
         units = [next(order) for _ in range(count)]
         columns = _columns(study, Looker(network.model, network.layers, units))
@@ -331,7 +385,8 @@ def activation(demo: Demo) -> dict[str, float]:
 
 def procedure(demo: Demo) -> tuple[dict[str, float], list[dict[str, object]]]:
     """The published search and the adaptive one, both scaled down alike."""
-    settings = VisualisationSection(size=SIZE, steps=SCALED_STEPS, precision="bfloat16" if has_bfloat16() else "float32")
+    precision: Literal["bfloat16", "float32"] = "bfloat16" if has_bfloat16(demo.model.device.type) else "float32"
+    settings = VisualisationSection(size=SIZE, steps=SCALED_STEPS, precision=precision)
     shorter = replace(Visualiser(demo.model, settings), settings=settings.model_copy(update={"steps": ADAPTIVE_STEPS}))
     sides = []
     for name in dict.fromkeys(target.layer.name for target in demo.targets):

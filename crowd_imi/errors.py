@@ -10,7 +10,9 @@
     │   └── Refused         what a visit asks for isn't possible in its state
     ├── PlatformError       what a platform said no to
     │   ├── BadLink         an arrival link without the platform's ids
-    │   │   └── PreviewOnly a look at a task that wasn't accepted yet
+    │   │   ├── PreviewOnly a look at a task that wasn't accepted yet
+    │   │   ├── MalformedLink  one whose ids aren't written as the platform writes them
+    │   │   └── ForgedLink  one that nobody vouches for, or not any more
     │   ├── NoPlace         an arrival when no place is free
     │   │   └── PostingPaused  one while nobody new is let in for now
     │   ├── UnknownSubmission a submission that the platform doesn't know, or that is somebody else's
@@ -90,6 +92,14 @@ class BadLink(PlatformError):
 
 class PreviewOnly(BadLink):
     """Somebody looks at a task on the platform without having accepted it."""
+
+
+class MalformedLink(BadLink):
+    """An arrival link's ids aren't written as the platform writes them: it was cut or changed on its way."""
+
+
+class ForgedLink(BadLink):
+    """What vouches for an arrival link doesn't: it is somebody else's, for another site, or too old."""
 
 
 class NoPlace(PlatformError):

@@ -3,14 +3,22 @@
 import configparser
 import re
 import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
+import boto3
 import pytest
 import yaml
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from sqlalchemy import make_url
 from typer.main import get_command
 
 from crowd_imi.cli.app import app
+from crowd_imi.errors import PlatformError
+from crowd_imi.platforms.mturk import MturkPlatform
+from crowd_imi.platforms.prolific import TOKEN_VARIABLE
+from crowd_imi.study import MturkSection
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "docs" / "how-to" / "deploy"
@@ -71,6 +79,48 @@ def test_what_compose_builds_and_mounts_is_there():
         assert make_url(address).host in COMPOSE["services"] and make_url(address).password is None
     # Only the proxy is reached from outside.
     assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["proxy"]
+
+
+def test_who_asks_a_platform_gets_every_credential_that_one_may_want():
+    # Prolific's token, and what boto3 reads for Mechanical Turk and for hosted sprites; empty where .env has none.
+    wanted = {TOKEN_VARIABLE, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"}
+    for name in ("pages", "harvest"):
+        given = COMPOSE["services"][name]["environment"]
+        assert {variable: given.get(variable) for variable in wanted} == {variable: f"${{{variable}:-}}" for variable in wanted}
+    for name in ("database", "proxy"):
+        assert not wanted & set(COMPOSE["services"][name].get("environment", {}))
+
+
+def test_credentials_that_env_leaves_out_are_as_good_as_unset(monkeypatch):
+    for name, value in COMPOSE["services"]["pages"]["environment"].items():
+        if str(value) == f"${{{name}:-}}":
+            monkeypatch.setenv(name, "")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nothing/here")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(PlatformError, match="there are no AWS credentials; set AWS_ACCESS_KEY_ID"):
+        MturkPlatform(MturkSection())
+    # Keys of a person: no session token comes with them, and an empty one isn't sent.
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAFORTESTSONLY0000")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret-of-the-tests")
+    asked = AWSRequest("GET", "https://mturk.example.org/", data=b"")
+    SigV4Auth(boto3.Session().get_credentials(), "mturk-requester", "us-east-1").add_auth(asked)
+    assert "Authorization" in asked.headers and "X-Amz-Security-Token" not in asked.headers
+
+
+def test_nothing_secret_and_no_history_goes_into_the_image():
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    left_out = {line for line in lines if line and not line.startswith("#")}
+    # `**/` is any folder, the uppermost as well: .env lies beside the compose file.
+    assert {".git", "**/.env", "**/.venv", "**/lab.key", "**/study.key", "**/*.db", "demo"} <= left_out
+    made_of = [path for top in ("crowd_imi", "hit_templates", "stimuli") for path in (ROOT / top).rglob("*.*")]
+    caches = re.compile(r"__pycache__|node_modules|\.egg-info")
+    files = {path.relative_to(ROOT) for path in made_of if not caches.search(str(path))}
+    folders = {folder for file in files for folder in file.parents}
+    needed = [f"/{path.as_posix()}" for path in (*files, *folders)] + ["/pyproject.toml", "/README.md", "/LICENSE"]
+    for pattern in left_out:
+        assert [path for path in needed if fnmatch(path, f"/{pattern}") or fnmatch(path, pattern.replace("**/", "*/"))] == []
 
 
 def test_the_image_runs_as_nobody_special_and_is_stopped_gracefully():

@@ -287,3 +287,17 @@ def test_a_readout_says_what_it_lacks(tmp_path):
     ]:
         new = readout.format(kind) + more
         assert problems(tmp_path, ('layers = ["layer*"]', new)) == (f"models.toy.readouts.r.{expected}",)
+
+
+@pytest.mark.parametrize("procedure", ["published", "adaptive"])
+def test_lucent_with_a_search_that_it_does_not_know_is_refused(tmp_path, procedure):
+    pair = f'[visualisation]\nengine = "lucent"\nprocedure = "{procedure}"'
+    assert problems(tmp_path, ("[visualisation]", pair)) == (
+        f'visualisation: engine = "lucent" knows only procedure = "fixed", and it is "{procedure}"; make it "fixed", or take '
+        'engine = "batched"',
+    )
+
+
+def test_lucent_and_the_fixed_procedure_go_together(tmp_path):
+    pair = '[visualisation]\nengine = "lucent"\nprocedure = "fixed"'
+    assert write_study(tmp_path, STUDY_TOML.replace("[visualisation]", pair)).file.visualisation.engine == "lucent"

@@ -92,8 +92,9 @@ def _cut(whole: Pass, done: int) -> Iterator[range]:
     total, batch = len(whole.images), whole.computed.batch
     size = batch * max(1, -(-total // (batch * SHARDS)))
     for begin in range(0, total, size):
-        if begin + size > done:
-            yield range(max(begin, done), min(begin + size, total))
+        end = min(begin + size, total)
+        if end > done:
+            yield range(max(begin, done), end)
 
 
 def _taken_over(whole: Pass, shards: Sequence[Shard], crew: Crew, extremes: list[Extremes]) -> Iterator[int]:

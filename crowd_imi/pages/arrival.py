@@ -8,7 +8,17 @@ from flask import Blueprint, Response, abort, render_template, request
 from pydantic import TypeAdapter, ValidationError
 
 from crowd_imi.allocation import Arrival, arrive, arrive_for_preview
-from crowd_imi.errors import BadLink, NoPlace, PlatformError, PostingPaused, PreviewOnly, Refused, UnknownSubmission
+from crowd_imi.errors import (
+    BadLink,
+    ForgedLink,
+    MalformedLink,
+    NoPlace,
+    PlatformError,
+    PostingPaused,
+    PreviewOnly,
+    Refused,
+    UnknownSubmission,
+)
 from crowd_imi.pages.context import pages, request_clock
 from crowd_imi.pages.requests import Parameter
 from crowd_imi.platforms.base import Capability, Platform, PlatformSubmission
@@ -61,7 +71,7 @@ def _arrive() -> Response:
     with here.store.read() as session:
         posting = posting_of(session, here.platform.name, submission.posting)
     if posting is None:
-        raise bad_link()
+        raise _unknown()
     _check(submission)
     comer = Arrival(
         platform=here.platform.name,
@@ -125,7 +135,7 @@ def link_query() -> Mapping[str, str]:
     try:
         return _QUERY.validate_python(request.args.to_dict())
     except ValidationError:
-        raise bad_link() from None
+        raise _malformed() from None
 
 
 def _ask_platform(platform: Platform, query: Mapping[str, str]) -> PlatformSubmission:
@@ -133,12 +143,16 @@ def _ask_platform(platform: Platform, query: Mapping[str, str]) -> PlatformSubmi
         return platform.arrive(query)
     except PreviewOnly:
         raise Refused("Accept the task first; then it begins here.", 403, "preview") from None
+    except MalformedLink:
+        raise _malformed() from None
+    except ForgedLink:
+        raise Refused("Nobody vouches for this link, or not any more.", 403, "forged-link") from None
     except BadLink:
         raise bad_link() from None
     except NoPlace:
         raise
     except UnknownSubmission:
-        raise Refused("The link you followed belongs to no open place of this study.", 404, "unknown-submission") from None
+        raise _unknown() from None
     except PlatformError as error:
         log.error("an arrival couldn't be checked: %s", _without_ids(error, query))
         raise Refused("We can't check your place at the moment; please reload this page in a minute.", 503, "try-again") from None
@@ -148,10 +162,13 @@ def _require_posting(platform: Platform, store: Store, query: Mapping[str, str])
     """Anybody can make up a link: the platform is asked only about postings of ours."""
     if platform.posting_parameter is None:
         return
-    with store.read() as session:
-        posting = posting_of(session, platform.name, query.get(platform.posting_parameter, ""))
-    if posting is None:
+    named = query.get(platform.posting_parameter, "")
+    if not named:
         raise bad_link()
+    with store.read() as session:
+        posting = posting_of(session, platform.name, named)
+    if posting is None:
+        raise _unknown()
 
 
 def _without_ids(error: PlatformError, query: Mapping[str, str]) -> str:
@@ -187,6 +204,16 @@ def _check(submission: PlatformSubmission) -> None:
 def bad_link() -> Refused:
     """A link that isn't one of ours."""
     return Refused("This link lacks something that says where you come from.", 404, "bad-link")
+
+
+def _malformed() -> Refused:
+    """A link that was one of ours, before something was done to it."""
+    return Refused("This link says who you are in a way that nobody can read.", 404, "malformed-link")
+
+
+def _unknown() -> Refused:
+    """A link that reads like one of ours, for a place that isn't."""
+    return Refused("The link you followed belongs to no open place of this study.", 404, "unknown-submission")
 
 
 def _enter(visit: Visit) -> Response:

@@ -214,6 +214,8 @@ class Refusals(Record):
     ended: Refusal
     preview: Refusal
     bad_link: Refusal = Field(alias="bad-link")
+    malformed_link: Refusal = Field(alias="malformed-link")
+    forged_link: Refusal = Field(alias="forged-link")
     not_found: Refusal = Field(alias="not-found")
 
 

@@ -12,7 +12,7 @@ from math import ceil, sqrt
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from crowd_imi.errors import BadLink, PlatformError, UnknownSubmission, Unreachable
+from crowd_imi.errors import BadLink, MalformedLink, PlatformError, UnknownSubmission, Unreachable
 from crowd_imi.platforms.base import (
     Account,
     BonusOrder,
@@ -201,8 +201,10 @@ class ProlificPlatform:
 
     def arrive(self, query: Mapping[str, str]) -> PlatformSubmission:
         participant, posting, submission = (query.get(name, "") for name in _PARAMETERS)
-        if not all(map(_ID.fullmatch, (participant, posting, submission))):
+        if not (participant and posting and submission):
             raise BadLink("the link lacks Prolific's ids")
+        if not all(map(_ID.fullmatch, (participant, posting, submission))):
+            raise MalformedLink("the link's ids aren't written as Prolific's are")
         if self._signed is not None:
             self._signed.require(query, tuple(_PARAMETERS))
         found = self.submission(submission)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import jwt
 
-from crowd_imi.errors import BadLink, Unreachable
+from crowd_imi.errors import BadLink, ForgedLink, MalformedLink, Unreachable
 
 KEYS = "/.well-known/study/jwks.json"
 KEPT_SECONDS = 12 * 3600
@@ -36,10 +36,14 @@ class SignedLinks:
             ids: names of those that must be the signed ones.
 
         Raises:
-            BadLink: it didn't, for others, for another site, or longer than two minutes ago.
+            BadLink: the link bears no signature.
+            MalformedLink: it bears something that is no signature.
+            ForgedLink: Prolific didn't sign it, for others, for another site, or longer than two minutes ago.
             Unreachable: its public keys can't be read at the moment.
         """
         token = query.get("prolific_token", "")
+        if not token:
+            raise BadLink("the link lacks Prolific's signature")
         try:
             claims = jwt.decode(
                 token,
@@ -51,7 +55,9 @@ class SignedLinks:
         except jwt.PyJWKClientConnectionError:
             raise Unreachable("Prolific's public keys can't be read at the moment; try again in a minute") from None
         except jwt.PyJWTError as error:
-            raise BadLink(f"Prolific's signature of the link doesn't hold ({type(error).__name__})") from None
+            cut = isinstance(error, jwt.DecodeError) and not isinstance(error, jwt.InvalidSignatureError)
+            kind = MalformedLink if cut else ForgedLink
+            raise kind(f"Prolific's signature of the link doesn't hold ({type(error).__name__})") from None
         signed = claims.get("prolific")
         if not isinstance(signed, Mapping) or any(signed.get(name) != query.get(name) for name in ids):
-            raise BadLink("Prolific signed this link for other ids")
+            raise ForgedLink("Prolific signed this link for other ids")

@@ -1,9 +1,9 @@
 """The experiment's sections of study.toml."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crowd_imi.records import Condition, Difficulty, Money, Record
 from crowd_imi.study.fields import AboveZero, Natural, Pixels, Positive, Share, Slug, Source
@@ -146,6 +146,15 @@ class VisualisationSection(Record):
     unbeaten: Literal["keep", "leave_out", "replace"] = "keep"
     """What becomes of a unit that photographs drive more than its strongest visualisation does, on either side: ``keep``: it is
     marked; ``leave_out``: the next sampled unit takes its place in synthetic arms; ``replace``: in all arms of the model."""
+
+    @model_validator(mode="after")
+    def _lucent_is_fixed(self) -> Self:
+        if self.engine == "lucent" and self.procedure != "fixed":
+            raise ValueError(
+                f'engine = "lucent" knows only procedure = "fixed", and it is "{self.procedure}"; make it "fixed", or take '
+                'engine = "batched"'
+            )
+        return self
 
 
 class TasksSection(Record):

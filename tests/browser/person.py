@@ -2,6 +2,7 @@
 
 import json
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import FrameLocator, Page
@@ -126,18 +127,32 @@ def answer_everything(api: Api) -> None:
     api.call("/api/submit", {"feedback": ""})
 
 
-def take_part(page: Page | FrameLocator, site: Site, told: dict[str, Any]) -> None:
-    """A whole visit by mouse, from the consent to the page that says it is saved; ``told`` is the visit's document."""
+def take_part(page: Page | FrameLocator, site: Site, told: dict[str, Any], at_trial: Callable[[], None] = lambda: None) -> None:
+    """A whole visit by mouse, from the consent to the page that says it is saved.
+
+    Args:
+        page: where it happens.
+        site: the study's plan is all that is looked at.
+        told: the visit's document.
+        at_trial: called at every practice and main trial before it is answered, and once more at its feedback.
+    """
+
+    def take(trial: dict[str, Any], confidence: int) -> None:
+        page.locator(".level:enabled").first.wait_for()
+        at_trial()
+        answer(page, right_row(site, trial), confidence)
+        page.locator(".continue:enabled").wait_for()
+        at_trial()
+        go_on(page)
+
     button(page, "I agree")
     read_instructions(page)
     button(page, "Start")
     for trial in told["practice"]["trials"]:
-        answer(page, right_row(site, trial), 3)
-        go_on(page)
+        take(trial, 3)
     button(page, "Continue")
     for trial in told["main"]:
         page.get_by_text(f"Question {trial['position'] + 1} of").wait_for()
-        answer(page, right_row(site, trial), 2)
-        go_on(page)
+        take(trial, 2)
     button(page, "Finish")
     page.get_by_role("heading", name="Thank you, everything is saved!").wait_for()

@@ -1,10 +1,14 @@
-"""A whole visit through each platform's stand-in: in MTurk's frame on another site, and between Prolific's pages."""
+"""A whole visit through each platform's stand-in: in MTurk's frame on another site, and between Prolific's pages.
+
+MTurk's is in the natural condition and the smallest window that people are asked to have, Prolific's in the synthetic condition
+and a large one.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Frame, Page, expect
 
 from crowd_imi.design.plan import make_plan
 from crowd_imi.plan import load_plan
@@ -16,6 +20,7 @@ from crowd_imi.study import Study
 from tests import axe
 from tests.browser.conftest import TOML, Site, short_practice
 from tests.browser.person import button, take_part
+from tests.browser.test_trial import EDGES, LAID_OUT
 from tests.cli.test_publish_prolific import pages
 from tests.contract.mturk import mturk
 from tests.contract.prolific import TOKEN, ProlificRig, served
@@ -28,11 +33,26 @@ COOKIE = "document.cookie = 'kept=yes; SameSite=None; Secure'; document.cookie"
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
-    study = write_study(tmp_path / "study", SHORT)
+def condition() -> str:
+    return "natural"
+
+
+@pytest.fixture
+def study(tmp_path: Path, condition: str) -> Study:
+    study = write_study(tmp_path / "study", SHORT.replace('condition = "natural"', f'condition = "{condition}"'))
     write_pack(study)
     make_plan(study, practice=short_practice(tmp_path / "practice"))
     return study
+
+
+def see_whole_trial(frame: Frame) -> None:
+    """Nothing of the trial that is on ends beyond the frame, and nothing in it scrolls."""
+    width, height = frame.evaluate("[innerWidth, innerHeight]")
+    frame.evaluate(LAID_OUT, [width, height])
+    seen = frame.evaluate(EDGES)
+    assert seen["count"] >= 20 + 7 + 1  # images, buttons and the question; at the feedback Continue besides
+    assert seen["left"] >= 0 and seen["top"] >= 0 and seen["right"] <= width and seen["bottom"] <= height, (seen, width, height)
+    assert not seen["scrolls"], (width, height)
 
 
 def posted(study: Study, platform: Any, choice: Choice) -> tuple[Store, Any]:
@@ -58,7 +78,7 @@ def test_a_worker_takes_part_in_mturks_frame_where_no_cookie_is_kept(browser: Br
             # Another site than the stand-in's 127.0.0.1, as the pages are another than MTurk's.
             address = here.replace("127.0.0.1", "localhost")
             posting = launch(study, store, rig.platform, choice.model_copy(update={"pages_url": address}))
-            context = browser.new_context(viewport={"width": 1100, "height": 1000})
+            context = browser.new_context(viewport={"width": 940, "height": 600})
             page = context.new_page()
             complaints = complaints_of(page)
 
@@ -69,8 +89,12 @@ def test_a_worker_takes_part_in_mturks_frame_where_no_cookie_is_kept(browser: Br
             page.get_by_label("Worker").fill("anna")
             with page.expect_response("**/api/visit") as reply:
                 button(page, "Accept")
-            assert inner(page, address).evaluate(COOKIE) == ""
-            take_part(frame, Site(study, plan, store, None, "", address, ""), reply.value.json())  # type: ignore[arg-type]
+            framed = inner(page, address)
+            assert framed.evaluate(COOKIE) == ""
+            # As high as the stand-in makes it, and no wider than the window: a frame in a page that scrolls.
+            assert framed.evaluate("[innerWidth <= 940, innerHeight]") == [True, 900]
+            own = Site(study, plan, store, None, "", address, "")  # type: ignore[arg-type]
+            take_part(frame, own, reply.value.json(), lambda: see_whole_trial(framed))
             frame.locator("#complete").click()
             expect(frame.get_by_text("The HIT was submitted")).to_be_visible()
             # The same cookie is kept where the pages are the site that is visited.
@@ -86,10 +110,11 @@ def test_a_worker_takes_part_in_mturks_frame_where_no_cookie_is_kept(browser: Br
         store.close()
 
 
-def inner(page: Page, address: str) -> Any:
+def inner(page: Page, address: str) -> Frame:
     return next(frame for frame in page.frames if frame.url.startswith(address))
 
 
+@pytest.mark.parametrize("condition", ["synthetic"])
 def test_somebody_comes_from_prolific_and_goes_back_with_the_code(
     browser: Browser, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -108,7 +133,10 @@ def test_somebody_comes_from_prolific_and_goes_back_with_the_code(
             page.get_by_label("Your name here").fill("berta")
             with page.expect_response("**/api/visit") as reply:
                 button(page, "Take part")
-            take_part(page, Site(study, plan, store, None, "", address, ""), reply.value.json())  # type: ignore[arg-type]
+            told = reply.value.json()
+            assert told["condition"] == "synthetic"
+            own = Site(study, plan, store, None, "", address, "")  # type: ignore[arg-type]
+            take_part(page, own, told, lambda: see_whole_trial(page.main_frame))
             page.locator("#complete").click()
             page.get_by_role("heading", name="Thank you for taking part").wait_for()
             page.get_by_text("Your submission is now AWAITING REVIEW").wait_for()

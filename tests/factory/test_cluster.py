@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections import deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 from crowd_imi.cli.app import app
 from crowd_imi.errors import FactoryError
 from crowd_imi.factory.cluster.crew import Crew, Done, Failed, Lost
-from crowd_imi.factory.render import Options, render
+from crowd_imi.factory.cluster.processes import Processes
+from crowd_imi.factory.groups import Group
+from crowd_imi.factory.render import Options, hired, render
 from crowd_imi.factory.visualize import Diverged
 from crowd_imi.pack import Pack
 from crowd_imi.study import Study
@@ -26,6 +28,9 @@ from tests.factory.conftest import STUDY_TOML
 from tests.tiny import write_study
 
 TOML = STUDY_TOML.replace("[tasks]", "[recording]\nbatch = 16\n\n[tasks]")
+TOML = TOML.replace("units = 2\nnull = 1", "units = 5\nnull = 1").replace("steps = 2", "steps = 2\nat_once = 1")
+VISUALISED = 5
+"""Units, each a group of its own."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -86,9 +91,54 @@ def test_two_processes_give_the_bits_of_one_also_when_one_is_killed_in_the_middl
     render(study, watched, Options(devices=("cpu", "cpu")))
     assert same(study, one)
     assert watched.totals["recording net"] == watched.seen["recording net"] == 132
-    assert watched.totals["visualising"] == watched.seen["visualising"] == 2
+    assert watched.totals["visualising"] == watched.seen["visualising"] == VISUALISED
     assert not list(study.recordings.glob("*/*/shards")) and not multiprocessing.active_children()
     assert [record.message for record in caplog.records if " on cpu ended (exit status -9)" in record.message]
+
+
+@pytest.fixture
+def visualised(monkeypatch):
+    """Workers in the order in which they are given groups. None is given a piece before both are ready."""
+    begin, give, workers = Processes._begin, Processes._give, []
+
+    def begin_and_wait(crew):
+        count = begin(crew)
+        assert all(worker.pipe.poll(100) for worker in crew._workers)
+        return count
+
+    def note_and_give(crew, worker, piece, attempt):
+        if isinstance(piece, Group):
+            workers.append(worker)
+        give(crew, worker, piece, attempt)
+
+    monkeypatch.setattr(Processes, "_begin", begin_and_wait)
+    monkeypatch.setattr(Processes, "_give", note_and_give)
+    return workers
+
+
+def test_two_processes_share_visualising_also_when_one_is_killed_in_the_middle_of_it(
+    one, tmp_path, monkeypatch, caplog, visualised
+):
+    study = like(one, tmp_path)
+    with hired(study, Options(devices=("cpu", "cpu"))) as crew:
+        monkeypatch.setattr("crowd_imi.factory.render.hired", lambda *_: nullcontext(crew))  # one crew for both renders
+        render(study)
+        assert same(study, one) and set(visualised) == {0, 1} and len(visualised) == VISUALISED
+
+        visualised.clear()
+        shutil.rmtree(study.pack)
+
+        def kill_who_is_at_work():
+            (worker,) = crew._there.difference(crew._idle)
+            crew._workers[worker].process.kill()
+
+        watched = Watched("visualising", 1, kill_who_is_at_work)
+        render(study, watched)
+    assert same(study, one) and set(visualised) == {0, 1} and len(visualised) == VISUALISED + 1
+    assert watched.totals["visualising"] == watched.seen["visualising"] == VISUALISED
+    assert "recording net" not in watched.seen  # it was whole: 132 images, of which the last shard has fewer than the others
+    (said,) = [record.message for record in caplog.records if " on cpu ended (exit status -9)" in record.message]
+    assert "; visualising net/" in said and said.endswith(" is done by another")
 
 
 @dataclass(frozen=True)
@@ -296,6 +346,6 @@ def test_two_ray_nodes_give_the_bits_of_one_process_also_when_one_is_killed_in_t
     watched = Watched("recording net", 40, end_machine)
     render(study, watched, Options(cluster=ray.address))
     assert same(study, one)
-    assert watched.seen["recording net"] == 132 and watched.seen["visualising"] == 2
+    assert watched.seen["recording net"] == 132 and watched.seen["visualising"] == VISUALISED
     (said,) = [record.message for record in caplog.records if "of the cluster is lost" in record.message]
     assert "recording images" in said and "is done by another" in said

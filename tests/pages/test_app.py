@@ -8,6 +8,10 @@ from sqlalchemy import event
 
 from crowd_imi.errors import DesignError, StoreError, StudyError
 from crowd_imi.pages.app import create_app
+from crowd_imi.platforms.link import LinkPlatform
+from crowd_imi.platforms.mturk import MturkPlatform
+from crowd_imi.platforms.prolific import ProlificPlatform
+from crowd_imi.study import LinkSection, MturkSection, ProlificSection
 from tests.pages.visitor import Visitor
 from tests.tiny import STUDY_TOML, fake_plan
 
@@ -23,6 +27,36 @@ def test_every_reply_carries_the_guarding_headers(run):
         assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert "Set-Cookie" not in headers
+
+
+@pytest.fixture
+def aws_key(monkeypatch):
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAFORTESTSONLY0000")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret-of-the-tests")
+
+
+PLATFORMS = {
+    "mturk-live": (lambda _: MturkPlatform(MturkSection()), "https://www.mturk.com https://worker.mturk.com"),
+    "mturk-sandbox": (lambda _: MturkPlatform(MturkSection(), sandbox=True), "https://workersandbox.mturk.com"),
+    "prolific": (lambda _: ProlificPlatform("a-token", ProlificSection()), "'none'"),
+    "link": (lambda folder: LinkPlatform(folder / "link.db", b"k" * 32, LinkSection(), "http://127.0.0.1:8000"), "'none'"),
+}
+"""Name → how the platform is opened, and the origins that may show the task pages in a frame."""
+
+
+@pytest.mark.parametrize(("opened", "origins"), PLATFORMS.values(), ids=PLATFORMS.keys())
+def test_only_where_a_platform_works_may_the_pages_stand_in_a_frame(run, tmp_path, aws_key, opened, origins):
+    platform = opened(tmp_path)
+    client = create_app(run.study, run.store, platform, run_folder=run.study.folder).test_client()
+    for path in ("/visit", "/arrive", "/api/visit", "/static/visit.js"):
+        policy = client.get(path, buffered=True).headers["Content-Security-Policy"]
+        directives = dict(directive.strip().split(" ", 1) for directive in policy.split(";"))
+        assert directives["frame-ancestors"] == origins, path
+        assert directives["form-action"] == origins, path  # the same origins take what is handed in
+    if isinstance(platform, LinkPlatform):
+        platform.close()
 
 
 def test_nobody_keeps_a_copy_of_the_apis_replies(run):

@@ -4,7 +4,8 @@ import pytest
 from sqlalchemy import select
 
 from crowd_imi.allocation import Arrival, arrive
-from crowd_imi.errors import PlatformError, Refused
+from crowd_imi.errors import BadLink, ForgedLink, MalformedLink, PlatformError, Refused
+from crowd_imi.pages.texts import load_texts
 from crowd_imi.pages.tokens import Tokens
 from crowd_imi.store import StoreKind
 from crowd_imi.store.tables import Person, Visit
@@ -35,13 +36,30 @@ def test_arriving_gives_a_task_and_a_token_behind_the_hash(run_anywhere):
 
 def test_a_link_without_its_ids_is_refused(run):
     assert refusal(Visitor(run.app).get("/arrive", participant="ann")) == (404, "bad-link")
-    assert refusal(Visitor(run.app).get("/arrive", participant="a b", submission="x", posting="y")) == (404, "bad-link")
+    assert refusal(Visitor(run.app).get("/arrive", participant="a b", submission="x", posting="y")) == (404, "malformed-link")
 
 
 def test_ids_that_the_platform_doesnt_know_are_refused(run):
     visitor = Visitor(run.app)
     assert refusal(visitor.arrive("ann", "invented", run.posting)) == (404, "unknown-submission")
     assert refusal(visitor.arrive("ann", run.take("ann"), "invented")) == (404, "bad-link")
+    assert visits(run) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(BadLink, 404, "bad-link"), (MalformedLink, 404, "malformed-link"), (ForgedLink, 403, "forged-link")],
+)
+def test_missing_malformed_and_forged_ids_are_told_apart(run, monkeypatch, error, status, code):
+    def refuses(query):
+        raise error("what the platform found wrong")
+
+    monkeypatch.setattr(run.platform, "arrive", refuses)
+    reply = Visitor(run.app).arrive("ann", run.take("ann"), run.posting)
+    assert refusal(reply) == (status, code)
+    assert "what the platform found wrong" not in reply.text
+    assert f"<h1>{load_texts(run.study)['refusals'][code]['heading']}</h1>" in reply.text
+    assert run.study.file.pages.contact in reply.text
     assert visits(run) == []
 
 
@@ -227,6 +245,6 @@ def test_a_platform_is_only_asked_about_postings_of_ours(run, monkeypatch):
     asked = []
     monkeypatch.setattr(run.platform, "posting_parameter", "posting")
     monkeypatch.setattr(run.platform, "arrive", asked.append)
-    assert refusal(Visitor(run.app).arrive("ann", run.take("ann"), "invented")) == (404, "bad-link")
+    assert refusal(Visitor(run.app).arrive("ann", run.take("ann"), "invented")) == (404, "unknown-submission")
     assert refusal(Visitor(run.app).get("/arrive", participant="ann")) == (404, "bad-link")
     assert asked == []

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from crowd_imi.errors import BadLink, PlatformError, PreviewOnly, UnknownSubmission, Unreachable
+from crowd_imi.errors import BadLink, ForgedLink, MalformedLink, PlatformError, PreviewOnly, UnknownSubmission, Unreachable
 from crowd_imi.platforms.base import BonusOrder, PostingRequest, PostingState
 from crowd_imi.platforms.mturk import MturkPlatform, Notice, NoticeQueue, closed_notice
 from crowd_imi.platforms.mturk.hits import Batch, steps_to
@@ -232,9 +232,13 @@ def test_made_up_ids_are_nobodys(rig: MturkRig):
     query = rig.take(posting, "anna")
     with pytest.raises(UnknownSubmission, match="does not exist"):
         rig.platform.arrive({**query, "hitId": query["hitId"][::-1]})
-    for broken in ({"workerId": "anna"}, {"assignmentId": "1; DROP"}, {"hitId": ""}):
-        with pytest.raises(BadLink):
+    for broken in ({"workerId": "anna"}, {"assignmentId": "1; DROP"}, {"hitId": "3" * 65}):
+        with pytest.raises(MalformedLink):
             rig.platform.arrive({**query, **broken})
+    for missing in query:
+        with pytest.raises(BadLink) as refusal:
+            rig.platform.arrive({**query, missing: ""})
+        assert refusal.type is BadLink
     rig.hand_in(query)
     with pytest.raises(PlatformError, match="somebody else's"):
         rig.platform.arrive({**query, "workerId": "AOTHER"})
@@ -251,10 +255,10 @@ def test_an_assignment_that_nobody_has_is_believed_and_never_shows_up(rig: Mturk
     assert "does not exist" in said(rig.platform.approve, made_up.id)
 
 
-@pytest.mark.parametrize("site", ["https://evil.example.org", "http://www.mturk.com", "https://www.mturk.com.evil.org", "", "x"])
+@pytest.mark.parametrize("site", ["https://evil.example.org", "http://www.mturk.com", "https://www.mturk.com.evil.org", "x"])
 def test_the_browser_is_never_sent_to_another_site(rig: MturkRig, site: str):
     query = rig.take(rig.platform.post(request()), "anna")
-    with pytest.raises(BadLink, match="another site"):
+    with pytest.raises(ForgedLink, match="another site"):
         rig.platform.arrive({**query, "turkSubmitTo": site})
 
 

@@ -9,7 +9,15 @@ from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
-from crowd_imi.errors import BadLink, PlatformError, PreviewOnly, UnknownSubmission, Unreachable
+from crowd_imi.errors import (
+    BadLink,
+    ForgedLink,
+    MalformedLink,
+    PlatformError,
+    PreviewOnly,
+    UnknownSubmission,
+    Unreachable,
+)
 from crowd_imi.platforms.base import (
     UNPAID_ENDINGS,
     Account,
@@ -324,10 +332,13 @@ class MturkPlatform:
         assignment, hit, worker = (query.get(name, "") for name in _IDS)
         if assignment == NOT_AVAILABLE:
             raise PreviewOnly("the HIT is only looked at; it must be accepted first")
+        submit_to = query.get("turkSubmitTo", "")
+        if not (assignment and hit and worker and submit_to):
+            raise BadLink("the link lacks ids of Mechanical Turk, or the site to hand in at")
         if not (_ID.fullmatch(assignment) and _ID.fullmatch(hit) and _WORKER.fullmatch(worker)):
-            raise BadLink("the link lacks ids of Mechanical Turk")
-        if _origin(query.get("turkSubmitTo", "")) not in self._sites:
-            raise BadLink("the link names another site to hand in at than Mechanical Turk's")
+            raise MalformedLink("the link's ids aren't written as Mechanical Turk's are")
+        if _origin(submit_to) not in self._sites:
+            raise ForgedLink("the link names another site to hand in at than Mechanical Turk's")
         posting = self._posting_of(hit)
         known = self._known(assignment)
         if known is not None:
