@@ -13,6 +13,8 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# What is compiled once is compiled for the hundreds of processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 DEMO ?= demo
 
 help:

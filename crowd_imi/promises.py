@@ -43,13 +43,24 @@ def one_bonus(study: Study, platform: Platform) -> int:
 
 def promised(session: Session, study: Study, platform: Platform) -> Promised:
     """How much of the cap must be kept for bonuses by rule."""
-    each = one_bonus(study, platform)
+    return promised_at(session, study, platform.name, one_bonus(study, platform))
+
+
+def promised_at(session: Session, study: Study, platform: str, each: int) -> Promised:
+    """As ``promised``, for who has no platform at hand.
+
+    Args:
+        session: only read.
+        study: its pay.
+        platform: its name.
+        each: minor units of one bonus, fees included; 0 where none is promised.
+    """
     if not each:
         return Promised(0, 0)
     sent = with_bonus(session, IntentState.OPEN, IntentState.DONE)  # these count against the cap as bonuses already
     judged = judged_visits(session, label=None)
     owed = sum(deserves(study.file.pay, visit, verdict) and visit.id not in sent for _, visit, verdict in judged)
-    ours = [posting.id for posting in postings(session) if posting.platform == platform.name]
+    ours = [posting.id for posting in postings(session) if posting.platform == platform]
     came = (visit for posting in ours for visit in visits_of(session, posting))
     return Promised(each, owed + sum(visit.state in _MAY_STILL_EARN for visit in came))
 

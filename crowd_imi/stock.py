@@ -1,18 +1,24 @@
 """Where every task stands, and what the money still allows: for harvests, ``status`` and the dashboard alike."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import ATTEMPTS, most_attempts
 from crowd_imi.lifecycle import PAYABLE, VisitState
+from crowd_imi.platforms.base import PostingState
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store
 from crowd_imi.store.money import bonus_spending, count_undecided
 from crowd_imi.store.postings import MAIN, postings
 from crowd_imi.store.submissions import TaskStanding, count_payable, task_standings
-from crowd_imi.store.tables import Verdict
+from crowd_imi.store.tables import Verdict, Visit
 from crowd_imi.study import Study
+
+JUDGED_FROM = frozenset({VisitState.SUBMITTED, VisitState.FAILED_PRACTICE})
+"""Who is in one of these waits for a verdict."""
 
 
 class ArmStatus(Record):
@@ -124,6 +130,45 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         undecided=waiting,
         elsewhere=elsewhere,
     )
+
+
+def committed(session: Session, stock: Stock, price: Money, beside: int) -> int:
+    """Minor units that are spent, or owed to who is under way or done, those that are held by the cap among them.
+
+    Args:
+        session: only read.
+        stock: of either label: visits and money are one for both.
+        price: what one paid submission costs, fees included.
+        beside: promised beside rewards, and not spent yet.
+    """
+    return stock.payable * price.amount + bonus_spending(session) + beside
+
+
+def is_complete(stock: Stock, state: PostingState | None) -> bool:
+    """Whether nobody is at a posting's tasks, and nobody is to come."""
+    return stock.complete or (state is PostingState.STOPPED and not stock.pending)
+
+
+def all_complete(stocks: Mapping[str, Stock], states: Mapping[str, PostingState]) -> bool:
+    """Whether every posting that there is is complete; without the study's own, nothing is.
+
+    Args:
+        stocks: main and pilot → its tasks.
+        states: those of them that are posted → whether they let new participants in.
+    """
+    return MAIN in states and all(is_complete(stocks[label], state) for label, state in states.items())
+
+
+def waits_for_a_verdict(study: Study, visit: Visit, now: int, *, shown_up: bool) -> bool:
+    """Whether somebody is to be judged; who doesn't show up on the platform for as long as a visit may take isn't waited for.
+
+    Args:
+        study: says how long that is.
+        visit: in any state.
+        now: milliseconds since 1970.
+        shown_up: whether the platform knows of its submission.
+    """
+    return visit.state in JUDGED_FROM and (shown_up or visit.arrived_at >= now - study.file.pages.visit_minutes * 60_000)
 
 
 def task_statuses(stock: Stock) -> tuple[TaskStatus, ...]:

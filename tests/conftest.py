@@ -1,10 +1,12 @@
 """What tests of several stages share: a lab key of their own, and databases of both kinds."""
 
+import functools
 import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import botocore.loaders
 import pytest
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
@@ -41,6 +43,9 @@ settings.load_profile("same")
 
 # Fixtures that live longer than a test make studies too: none of them is known by the user's own key.
 os.environ["CROWD_IMI_LAB_KEY"] = "a key for tests"
+
+# A process asks AWS through a client or two, the tests make hundreds: they share the descriptions of its services.
+botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
 
 def pytest_collection_finish() -> None:

@@ -1,6 +1,6 @@
 """The screen that ``crowd-imi status`` shows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -8,7 +8,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from crowd_imi.harvester import ArmAttrition, ArmStatus, ClosingRemarks, Status, Surplus
+from crowd_imi.harvester import ArmAttrition, ArmStatus, ClosingRemarks, Difference, Status, Surplus
+from crowd_imi.harvester.approvals import WITHOUT_FINISHING
+from crowd_imi.harvester.context import COMING_BACK, KNOWN
+from crowd_imi.harvester.progress import PAY_TOP_UP
 from crowd_imi.lifecycle import Payment
 from crowd_imi.platforms.base import PostingState
 from crowd_imi.store.postings import MAIN
@@ -25,19 +28,32 @@ _FREE: dict[PostingState | None, str] = {
     PostingState.STOPPED: "not in use",
 }
 
+_ATTRITION = {"came": ("came",), "left": ("declined", "returned", "timed_out"), "failed": ("failed_practice",)}
+"""Columns about who left, where there is one table for everything → what they count."""
+
+_TWO_TABLES = 6
+"""With more arms than these, tasks and who left share one table."""
+
+_LOOKS = 6
+"""So much is said of what needs a look; the rest is counted."""
+
 _NAMED = 3
 """Visits or units that a line names; the others are counted."""
 
 
 def screen(status: Status, rehearsal: str | None) -> RenderableType:
     """Everything in one screen: tasks by arm, people, money, and what needs a look."""
-    parts: list[RenderableType] = [_head(status, rehearsal), Padding(_arms(status), (1, 0)), _facts(status, rehearsal)]
-    if any(arm.came for arm in status.attrition):
+    folded = len(status.arms) > _TWO_TABLES
+    arms = _Arms(status) if folded else _arms(status)
+    parts: list[RenderableType] = [_head(status, rehearsal), Padding(arms, (1, 0)), _facts(status, rehearsal)]
+    if any(arm.came for arm in status.attrition) and not folded:
         parts.append(Padding(_attrition(status), (1, 0, 0, 0)))
     steps = [*status.next, *_to_publish(status)]
     if steps:
         parts += [Text("\nNext", style="bold"), *(Text(f"  • {step}") for step in steps)]
     looks = _looks(status)
+    if len(looks) > _LOOKS:
+        looks[_LOOKS:] = [f"and {len(looks) - _LOOKS} more: `--json` has everything"]
     if looks:
         parts += [Text("\nNeeds a look", style="bold yellow"), *(Text(f"  • {look}") for look in looks)]
     return Group(*parts)
@@ -75,17 +91,34 @@ def _to_publish(status: Status) -> list[str]:
     return ["when the pilot says what you wanted to know: `crowd-imi publish` without --pilot posts the study itself"]
 
 
-def _arms(status: Status) -> Table:
+class _Arms:
+    """Many arms in one table: who left beside where tasks are, as far as the screen is wide enough for both."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = _arms(self._status, with_attrition=True)
+        fits = Measurement.get(console, options.update(max_width=10_000), whole).minimum <= options.max_width
+        yield whole if fits else _arms(self._status)
+
+
+def _arms(status: Status, *, with_attrition: bool = False) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("arm", no_wrap=True)
     table.add_column("")
     table.add_column(Text("valid", style=_PARTS["valid"]), justify="right", no_wrap=True)
     for name, heading in _HEADINGS.items():
         table.add_column(Text(heading, style=_PARTS.get(name, "yellow")), justify="right", no_wrap=True)
+    for heading in _ATTRITION if with_attrition else ():
+        table.add_column(heading, justify="right", no_wrap=True)
+    came = {arm.arm: arm for arm in (*status.attrition, _everybody(status))}
     pilot = [] if status.pilot is None else [status.pilot]
     for arm in (*status.arms, *([_sum(status)] if len(status.arms) > 1 else []), *pilot):
         valid = Text.assemble((str(arm.valid), "green"), f"/{arm.tasks}")
         counts = [_count(getattr(arm, name), _PARTS.get(name, "yellow")) for name in _HEADINGS]
+        if with_attrition and arm.arm in came:
+            counts += [_count(sum(getattr(came[arm.arm], name) for name in names), "default") for names in _ATTRITION.values()]
         table.add_row(arm.arm, _Bar(arm), valid, *counts)
     return table
 
@@ -96,10 +129,14 @@ def _attrition(status: Status) -> Table:
     table.add_column("who left", no_wrap=True)
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
-    everybody = ArmAttrition(arm="all", **{name: sum(getattr(arm, name) for arm in status.attrition) for name in names})
-    for arm in (*status.attrition, *([everybody] if len(status.attrition) > 1 else [])):
+    for arm in (*status.attrition, *([_everybody(status)] if len(status.attrition) > 1 else [])):
         table.add_row(arm.arm, *(_count(getattr(arm, name), "default") for name in names))
     return table
+
+
+def _everybody(status: Status) -> ArmAttrition:
+    names = [name for name in ArmAttrition.model_fields if name != "arm"]
+    return ArmAttrition(arm="all", **{name: sum(getattr(arm, name) for arm in status.attrition) for name in names})
 
 
 def _count(number: int, colour: str) -> Text:
@@ -137,13 +174,17 @@ def _facts(status: Status, rehearsal: str | None) -> Table:
     table.add_row("places", f"{status.places} offered, {status.places_free} {_FREE.get(status.state, 'free')}")
     table.add_row("units", _units(status))
     table.add_row("money", f"{status.spent} paid, {status.committed} committed, {status.left_over} left of {status.cap}")
-    if status.left:
-        table.add_row("left", ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in status.left.items()))
+    left = {**status.left, "failed_practice": _everybody(status).failed_practice}
+    if any(left.values()):
+        table.add_row("left", ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in left.items() if count))
     if status.excluded_by:
         failed = (f"{count} {criterion.replace('_', ' ')}" for criterion, count in status.excluded_by.items())
         table.add_row("excluded by", ", ".join(failed))
     if status.surplus:
         table.add_row("surplus", _surplus(status.surplus))
+    if status.events_elsewhere:
+        what = "named no submission of this study and were passed over; an SQS queue must be one study's alone"
+        table.add_row("events", f"{status.events_elsewhere} of the last days {what}")
     if status.closing_remarks:
         which = "" if rehearsal is None else f" --rehearsal {rehearsal}"
         read = f"`crowd-imi status STUDY{which} --remarks`"
@@ -198,18 +239,45 @@ def _units(status: Status) -> str:
 
 
 def _looks(status: Status) -> list[str]:
-    looks = [
-        f"{d.visits} {'visits are' if d.visits > 1 else 'visit is'} {d.here.replace('_', ' ')} and {d.payment} here, "
-        f"but {d.there.replace('_', ' ')} on {status.platform}"
-        for d in status.differences
-    ]
+    looks: list[str] = []
     if status.held.amount:
         looks.append(f"{status.held} is owed beyond the cap and waits for a higher pay.cap")
     if status.top_up is not None:
         looks.append(
             f"the median submission is paid {status.top_up.per_hour} an hour, below {status.top_up.floor}: no more places are "
-            f"offered until {len(status.top_up.visits)} people are paid {status.top_up.each} each; harvest says how"
+            f"offered until {len(status.top_up.visits)} people are paid {status.top_up.each} each: {PAY_TOP_UP}"
         )
-    if status.strays:
-        looks.append(f"{status.strays} on {status.platform} took a place without coming in here (or were turned away)")
-    return looks + list(status.remarks)
+    return [*looks, *status.remarks, *_strays(status), *(_difference(status, one) for one in status.differences)]
+
+
+def _difference(status: Status, one: Difference) -> str:
+    """Which visits, and what a person can do about them."""
+    more = f" and {one.visits - _NAMED} more" if one.visits > _NAMED else ""
+    which = ", ".join(one.which[:_NAMED]) + more
+    said = (
+        f"{one.visits} {'visits are' if one.visits > 1 else 'visit is'} {one.here.replace('_', ' ')} and {one.payment} here, "
+        f"but {one.there.replace('_', ' ')} on {status.platform}"
+    )
+    if one.there not in WITHOUT_FINISHING or one.payment != Payment.UNPAID:
+        return f"{said} ({which})"
+    return f"{said}: once out of time, `crowd-imi pay --visit ID --approve` or `crowd-imi reject --visit ID` ({which})"
+
+
+def _strays(status: Status) -> Iterator[str]:
+    """Who has a place there and no visit here; who was paid or rejected there is decided."""
+    are = dict(status.strays_are)
+    waiting = sum(are.pop(word, 0) for word in WITHOUT_FINISHING)
+    if waiting:
+        yield (
+            f"{waiting} handed in on {status.platform} without a visit here: `crowd-imi ledger` names them, "
+            "`crowd-imi pay --stray NAME` or `crowd-imi reject --stray NAME` decides"
+        )
+    at_it = sum(are.pop(word, 0) for word in COMING_BACK)
+    if at_it:
+        yield (
+            f"{at_it} took a place on {status.platform} without coming in here (or were turned away): nothing to do, the place "
+            "comes free when they leave or their time is over"
+        )
+    for word, count in are.items():
+        if word not in KNOWN:
+            yield f"{count} on {status.platform} without a visit here: {word} there, which nobody here knows; look there"

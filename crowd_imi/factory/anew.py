@@ -7,7 +7,7 @@ from crowd_imi.errors import FactoryError
 from crowd_imi.factory.crops import CropReader
 from crowd_imi.factory.images import study_images
 from crowd_imi.factory.judge import Judge
-from crowd_imi.factory.methods import real
+from crowd_imi.factory.methods import NO_OTHERS, Methods, real
 from crowd_imi.factory.network import load_network
 from crowd_imi.factory.pack import PackWriter
 from crowd_imi.factory.panels import PanelMaker
@@ -24,7 +24,7 @@ from crowd_imi.study import Study
 from crowd_imi.vetoes import load_vetoes
 
 
-def make_anew(study: Study, amendment: Amendment, track: Track = silent) -> Amendment:
+def make_anew(study: Study, amendment: Amendment, track: Track = silent, methods: Methods = NO_OTHERS) -> Amendment:
     """Make the panels of an amendment's units anew and keep them beside the pack, whose manifest stays as it was.
 
     Each unit's images are drawn into its panels with another seed; what is in vetoes.toml is left out, and the next ranks
@@ -34,12 +34,13 @@ def make_anew(study: Study, amendment: Amendment, track: Track = silent) -> Amen
         study: with its images and models, and the recordings or the time to record again.
         amendment: names the units and their revisions.
         track: shows progress.
+        methods: as the pack was rendered with.
 
     Returns:
         The amendment with the digest of what was written.
 
     Raises:
-        FactoryError: images or models aren't what they were when the pack was rendered.
+        FactoryError: images, models or methods aren't what they were when the pack was rendered.
         VisionError: a model can't be used.
         PackError: there is no pack.
     """
@@ -51,7 +52,7 @@ def make_anew(study: Study, amendment: Amendment, track: Track = silent) -> Amen
     writer, made = PackWriter(study.pack), dict[str, list[UnitPanels]]()
     with alone(study.recordings / ".lock"):
         for model, voided in by_model.items():
-            maker = _maker(study, model, writer, track)
+            maker = _maker(study, model, writer, methods, track)
             for one in track(voided, f"making panels of {model} anew"):
                 unit = maker.anew(study.file.arm(one.arm), Unit.from_key(one.unit), one.revision)
                 made.setdefault(one.arm, []).append(unit)
@@ -61,7 +62,7 @@ def make_anew(study: Study, amendment: Amendment, track: Track = silent) -> Amen
     return amendment.model_copy(update={"panels_sha256": hashlib.sha256(content).hexdigest()})
 
 
-def _maker(study: Study, model: str, writer: PackWriter, track: Track) -> PanelMaker:
+def _maker(study: Study, model: str, writer: PackWriter, methods: Methods, track: Track) -> PanelMaker:
     """Of the units that are in the pack, whatever was vetoed since."""
     manifest = Pack(study.pack).manifest
     recorder = Recorder(
@@ -72,6 +73,7 @@ def _maker(study: Study, model: str, writer: PackWriter, track: Track) -> PanelM
         k=KEPT * study.file.panels.batches,
     )
     of_model = [arm for arm in manifest.arms if arm.model == model]
+    _hold_to_method(of_model, methods)
     sampled = {entry.unit for arm in of_model for entry in arm.units if not entry.unit.null}
 
     def in_pack(unit: Unit, _recording: Recording) -> str | None:
@@ -82,9 +84,20 @@ def _maker(study: Study, model: str, writer: PackWriter, track: Track) -> PanelM
     sample = draw_sample(study, network, recorder, in_pack, track, more=max(0, len(sampled) - wanted))
     if sample.recording.image_set_sha256 != manifest.image_set_sha256:
         raise FactoryError(f"{study.images}: images have changed since the pack was rendered; put them back to make panels anew")
-    maker = PanelMaker(study, sample, writer, Judge(study.file, model, load_vetoes(study)).looks(sample.recording))
+    looks = Judge(study.file, model, load_vetoes(study)).looks(sample.recording)
+    maker = PanelMaker(study, sample, writer, looks, methods=methods)
     maker.visualise_only(_visualised(of_model))
     return maker
+
+
+def _hold_to_method(arms: Sequence[ArmPack], methods: Methods) -> None:
+    """Units of one arm are explained in one way, whatever the one who asks has forgotten."""
+    for arm in arms:
+        if arm.condition == "synthetic" and arm.condition not in methods and any(entry.visualised is None for entry in arm.units):
+            raise FactoryError(
+                f"{arm.arm}: its images were made by another method than feature visualisation; make panels anew from Python, by "
+                "`make_anew` with the `methods` that `render` was given"
+            )
 
 
 def _visualised(arms: Sequence[ArmPack]) -> Sequence[Unit]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from crowd_imi.errors import FactoryError, command
-from crowd_imi.factory.methods import KEPT_KIND, KeptVisualisations
+from crowd_imi.factory.methods import KEPT_KIND, WANTED_KIND, KeptVisualisations, Wanted, wanted_key
 from crowd_imi.factory.pack import Kept
 from crowd_imi.files import write_atomically
 from crowd_imi.pack import GALLERY, MANIFEST, Manifest, Pack, image_path
@@ -23,7 +23,8 @@ _SHORT = 12
 def write_gallery(study: Study) -> Path:
     """Write the page beside the manifest; it names the pack's images by relative paths.
 
-    While a first pack is still being made, the page shows the visualisations that are finished.
+    While a first pack is still being made, the page shows the visualisations that are finished, by the settings that study.toml
+    has now.
 
     Returns:
         The page's path.
@@ -40,8 +41,14 @@ def write_gallery(study: Study) -> Path:
 
 
 def finished_so_far(study: Study) -> tuple[KeptVisualisations, ...]:
-    """Units whose visualisations are there, in the order in which they were finished."""
-    return tuple(Kept(study.pack, KEPT_KIND).all(KeptVisualisations))
+    """Units whose visualisations by the study's present settings are there, in the order in which they were finished."""
+    file = study.file
+    wanted = Kept(study.pack, WANTED_KIND)
+    keys: set[str] = set()
+    for name in {arm.model for arm in file.arms if arm.condition == "synthetic"}:
+        of_model = wanted.get(wanted_key(name, file.models[name].source, file.visualisation, file.study.seed), Wanted)
+        keys.update(() if of_model is None else of_model.visualisations)
+    return tuple(Kept(study.pack, KEPT_KIND).those(keys, KeptVisualisations))
 
 
 def page_so_far(study: Study, finished: Sequence[KeptVisualisations]) -> str:

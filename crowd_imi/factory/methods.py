@@ -1,12 +1,13 @@
 """Methods of explanation: how a unit is explained to participants, by images of either side.
 
-A method that joins these needs a class with ``explain``, a value of ``records.Condition`` for arms to name it by, and a line in
-``PanelMaker._method``.
+A method that joins these is a class with ``explain``. ``render(study, methods={"synthetic": it})`` shows its images in the arms
+of a condition; a condition of its own needs a value of ``records.Condition``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -18,28 +19,35 @@ from crowd_imi.factory.groups import SIDES, Group, cut
 from crowd_imi.factory.pack import Kept, PackWriter, key_of
 from crowd_imi.pack import Visualised
 from crowd_imi.progress import Track, silent
-from crowd_imi.records import Exemplar, Record, Side, SidePair, Unit
+from crowd_imi.records import Condition, Exemplar, Record, Side, SidePair, Unit
 from crowd_imi.study import VisualisationSection
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from crowd_imi.factory.network import Network
     from crowd_imi.factory.visualize import Diverged, Target, Visualisations
+    from crowd_imi.vision.preprocess import Pixels
 
 References = SidePair[tuple[Exemplar, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is known of a unit that is to be explained."""
+    """A unit that is to be explained, what is known of it, and where its images go."""
 
+    network: "Network"
+    """The model, and those of its layers that the study asks about."""
     unit: Unit
     """A null unit is explained as its unit, if by something other than photographs."""
     column: NDArray[np.float32]
     """Its recorded activations, shape (usable images,); a null unit's are permuted."""
     ranks: tuple[PanelRanks, ...]
     """The recorded exemplars of each batch of its panels."""
+    photograph: "Callable[[int], Pixels]"
+    """A rank's, shape (size, size, 3), to be looked at; 0 drives the unit least."""
     exemplar: Callable[[int], Exemplar]
-    """Stores the photograph of a rank."""
+    """Stores the photograph of a rank, to be shown."""
+    store: "Callable[[Pixels, str], str]"
+    """Stores an image that the method made, with what the manifest is to say of where it comes from; its SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +55,32 @@ class Explanation:
     """Images of both sides of a unit, nine of each, the most extreme first."""
 
     batches: tuple[References, ...]
-    """For each batch of panels; where it says so in ``name_source``, the pack's manifest tells where an image comes from."""
+    """For each batch of panels; the pack's manifest tells of each image where it comes from."""
     made: SidePair[Visualised] | None = None
-    """How they were made, if they were."""
+    """How they were made, if by gradient ascent."""
 
 
 class Method(Protocol):
     """One way to explain units of one model."""
 
-    def explain(self, asked: Sequence[Asked]) -> Iterator[Explanation]:
+    def explain(self, asked: Iterable[Asked]) -> Iterator[Explanation]:
         """Explain units, in their order.
 
         Args:
-            asked: units, of any layers.
+            asked: units of one model, of any layers, each read from its recording when it is taken. A method may take as many
+                as it wants to work on at once before it gives the first explanation.
         """
+
+
+Methods = Mapping[Condition, Method]
+"""Those that stand in for natural exemplars, or for feature visualisation."""
+NO_OTHERS: Methods = MappingProxyType({})
 
 
 class NaturalExemplars:
     """Photographs: those that drove the unit most and least."""
 
-    def explain(self, asked: Sequence[Asked]) -> Iterator[Explanation]:
+    def explain(self, asked: Iterable[Asked]) -> Iterator[Explanation]:
         """Each batch has photographs of its own."""
         for one in asked:
             yield Explanation(
@@ -86,6 +100,13 @@ class KeptVisualisations(Record):
     unit: Unit
     references: References
     made: SidePair[Visualised]
+
+
+class Wanted(Record):
+    """``pack/kept/wanted/KEY.json``: what the last render by some settings visualises of one model."""
+
+    visualisations: tuple[str, ...]
+    """Keys of ``KeptVisualisations``, whether they are finished or not."""
 
 
 class FeatureVisualisation:
@@ -119,13 +140,14 @@ class FeatureVisualisation:
         self._kept = Kept(writer.folder, KEPT_KIND)
         self._groups = {unit: group for group in map(self._group, cut(tuple(columns), settings.at_once)) for unit in group.units}
         self._diverged: dict[Group, Diverged] = {}
+        self._announced = False
 
     @property
     def units(self) -> tuple[Unit, ...]:
         """All that are visualised."""
         return tuple(self._columns)
 
-    def explain(self, asked: Sequence[Asked]) -> Iterator[Explanation]:
+    def explain(self, asked: Iterable[Asked]) -> Iterator[Explanation]:
         """Every unit has one set of images a side."""
         for one in asked:
             kept = self.visualised(real(one.unit))
@@ -136,6 +158,7 @@ class FeatureVisualisation:
 
     def make_all(self, track: Track = silent) -> None:
         """Make what isn't there yet; each unit is kept as soon as its group is finished."""
+        self._announce()
         missing = [
             group
             for group in dict.fromkeys(self._groups.values())
@@ -178,11 +201,20 @@ class FeatureVisualisation:
         group = self._groups[unit]
         kept = self._find(unit, group)
         if kept is None and group not in self._diverged:
+            self._announce()
             self._keep(group, group.made(self._network, self._settings))
             kept = self._find(unit, group)
         if kept is None:
             raise self._diverged[group]
         return kept
+
+    def _announce(self) -> None:
+        """Say which visualisations are this render's: others may be there, by other settings or in other groups."""
+        if not self._announced:
+            keys = tuple(self._key(unit, group) for unit, group in self._groups.items())
+            of_settings = wanted_key(self._network.name, self._network.model.source, self._settings, self._seed)
+            Kept(self._writer.folder, WANTED_KIND).put(of_settings, Wanted(visualisations=keys))
+            self._announced = True
 
     def _find(self, unit: Unit, group: Group) -> KeptVisualisations | None:
         kept = self._kept.get(self._key(unit, group), KeptVisualisations)
@@ -236,7 +268,7 @@ class FeatureVisualisation:
                 "unit": unit.key,
                 "group": [[one.key, ends.min, ends.max] for one, ends in zip(group.units, group.natural, strict=True)],
                 "readout": None if readout is None else readout.sha256,
-                "settings": self._settings.model_dump(exclude={"unbeaten"}),
+                "settings": _shaping(self._settings),
                 "seed": self._seed,
                 "versions": [version("torch"), version("torch-lucent"), version("crowd-imi")],
             }
@@ -244,6 +276,17 @@ class FeatureVisualisation:
 
 
 KEPT_KIND = "visualisations"
+WANTED_KIND = "wanted"
+
+
+def wanted_key(model: str, model_source: str, settings: VisualisationSection, seed: int) -> str:
+    """Under which a model's ``Wanted`` is kept: by what study.toml says, so that it is found without loading the model."""
+    return key_of(model, model_source, _shaping(settings), seed)
+
+
+def _shaping(settings: VisualisationSection) -> dict[str, object]:
+    """Those on which images depend."""
+    return settings.model_dump(exclude={"unbeaten"})
 
 
 def short_of(kept: KeptVisualisations) -> str | None:

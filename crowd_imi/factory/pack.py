@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -147,9 +147,10 @@ class Kept:
         except (FileNotFoundError, ValidationError):
             return None
 
-    def all(self, model: type[R]) -> Iterator[R]:
-        """Everything that was kept and can be read, the oldest first."""
-        paths = sorted(self._folder.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    def those(self, keys: Collection[str], model: type[R]) -> Iterator[R]:
+        """What is there of these, the oldest first."""
+        there = (path for path in self._folder.glob("*.json") if path.stem in keys)
+        paths = sorted(there, key=lambda path: (path.stat().st_mtime_ns, path.name))
         return (kept for path in paths if (kept := self.get(path.stem, model)) is not None)
 
     def put(self, key: str, record: Record) -> None:

@@ -1,7 +1,9 @@
 """The panels of one arm: exemplars and visualisations put into their roles, their images stored in the pack."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -10,17 +12,27 @@ from numpy.typing import NDArray
 from crowd_imi.errors import FactoryError
 from crowd_imi.factory import exemplars
 from crowd_imi.factory.cluster.crew import Crew
-from crowd_imi.factory.exemplars import Choice, Looks, Ranks
-from crowd_imi.factory.methods import Asked, FeatureVisualisation, Method, NaturalExemplars, real
+from crowd_imi.factory.exemplars import Choice, Looks, PanelRanks, Ranks
+from crowd_imi.factory.methods import (
+    NO_OTHERS,
+    Asked,
+    Explanation,
+    FeatureVisualisation,
+    Method,
+    Methods,
+    NaturalExemplars,
+    real,
+)
+from crowd_imi.factory.network import Network
 from crowd_imi.factory.pack import PackWriter
 from crowd_imi.factory.sample import Sample
 from crowd_imi.factory.units import null_of, permuted
 from crowd_imi.pack import ArmPack, Skip, UnitPanels
 from crowd_imi.progress import Track, silent
-from crowd_imi.records import Condition, Exemplar, Panel, SidePair, Unit
+from crowd_imi.records import REFERENCES, Condition, Exemplar, Panel, SidePair, Unit
 from crowd_imi.seeds import generator
 from crowd_imi.study import ArmSection, Study
-from crowd_imi.vision.preprocess import decode_image
+from crowd_imi.vision.preprocess import Pixels, decode_image
 
 EXTREMES = 20
 """Most extreme natural images per side that a pack keeps of every unit, for catch trials."""
@@ -29,12 +41,21 @@ EXTREMES = 20
 class PanelMaker:
     """Makes the panels of one model's arms."""
 
-    def __init__(self, study: Study, sample: Sample, writer: PackWriter, looks: Looks, crew: Crew | None = None) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 (what a render holds)
+        self,
+        study: Study,
+        sample: Sample,
+        writer: PackWriter,
+        looks: Looks,
+        crew: Crew | None = None,
+        methods: Methods = NO_OTHERS,
+    ) -> None:
         self._study = study
         self._sample = sample
         self._writer = writer
         self._looks = looks
         self._crew = crew
+        self._methods = methods
         self._seed = study.file.study.seed
         self._stored: dict[int, str] = {}
         """Place of an image in the recording → its digest."""
@@ -56,6 +77,8 @@ class PanelMaker:
         self._synthetic = tuple(units)
 
     def _method(self, condition: Condition) -> Method:
+        if condition in self._methods:
+            return self._methods[condition]
         return NaturalExemplars() if condition == "natural" else self.visualisation
 
     @cached_property
@@ -69,24 +92,39 @@ class PanelMaker:
 
     def arm_pack(self, arm: ArmSection, track: Track = silent) -> ArmPack:
         """All units of an arm, null units last."""
-        if arm.condition == "synthetic":
-            self.visualisation.make_all(track)
         of_arm = self._sample.units if arm.condition == "natural" else self._synthetic
         units = [*of_arm[: arm.units], *(null_of(unit) for unit in of_arm[: arm.null])]
-        method = self._method(arm.condition)
         return ArmPack(
             arm=arm.id,
             model=arm.model,
             condition=arm.condition,
             difficulty=arm.difficulty,
-            units=tuple(self._unit_panels(arm, method, unit) for unit in track(units, f"panels of {arm.id}")),
+            units=tuple(track(self._explained(arm, units), f"panels of {arm.id}", len(units))),
         )
 
     def anew(self, arm: ArmSection, unit: Unit, revision: int) -> UnitPanels:
         """A unit's panels in an arm under another revision: its images are drawn into others."""
-        return self._unit_panels(arm, self._method(arm.condition), unit, revision)
+        (made,) = self._explained(arm, [unit], revision)
+        return made
 
-    def _unit_panels(self, arm: ArmSection, method: Method, unit: Unit, revision: int = 1) -> UnitPanels:
+    def _explained(self, arm: ArmSection, units: Sequence[Unit], revision: int = 1) -> Iterator[UnitPanels]:
+        method = self._method(arm.condition)
+        waiting: deque[_Seen] = deque()
+        done = 0
+
+        def asked() -> Iterator[Asked]:
+            for unit in units:
+                waiting.append(self._seen(arm, unit, revision))
+                yield waiting[-1].asked()
+
+        for done, explanation in enumerate(method.explain(asked()), 1):  # noqa: B007 (counts)
+            seen = waiting.popleft()
+            _hold_to_nine(method, seen, explanation)
+            yield self._unit_panels(seen, explanation)
+        if done != len(units):
+            raise FactoryError(f"{arm.id}: {type(method).__name__} explains {done} of {len(units)} units; it must explain all")
+
+    def _seen(self, arm: ArmSection, unit: Unit, revision: int) -> "_Seen":
         column = self._column(unit)
         order = self._sample.recording.order(unit, column)
         batches = self._study.file.panels.batches
@@ -94,24 +132,26 @@ class PanelMaker:
         self._note(unit, order, choice)
         again = () if revision == 1 else (revision,)
         ranks = exemplars.panels(choice, batches, generator(self._seed, "exemplars", unit.key, *again))
-        seen = _Seen(self, column, order)
-        (explained,) = method.explain([Asked(unit, column, ranks, seen.exemplar)])
+        return _Seen(self, self._sample.network, unit, column, order, ranks)
+
+    def _unit_panels(self, seen: "_Seen", explanation: Explanation) -> UnitPanels:
+        column, order = seen.column, seen.order
         return UnitPanels(
-            unit=unit,
+            unit=seen.unit,
             panels=tuple(
                 Panel(
                     batch=batch,
                     references=references,
                     queries=SidePair(min=seen.exemplar(panel.queries.min), max=seen.exemplar(panel.queries.max)),
                 )
-                for batch, (panel, references) in enumerate(zip(ranks, explained.batches, strict=True))
+                for batch, (panel, references) in enumerate(zip(seen.ranks, explanation.batches, strict=True))
             ),
             extremes=SidePair(
                 min=tuple(map(seen.exemplar, self._unblocked(order, range(len(order))))),
                 max=tuple(map(seen.exemplar, self._unblocked(order, range(len(order) - 1, -1, -1)))),
             ),
             activation_range=SidePair(min=float(column.min()), max=float(column.max())),
-            visualised=explained.made,
+            visualised=explanation.made,
         )
 
     def _note(self, unit: Unit, order: Ranks, choice: Choice) -> None:
@@ -144,28 +184,60 @@ class PanelMaker:
     def image(self, place: int) -> str:
         """Store a natural image once; its digest."""
         if place not in self._stored:
-            recording = self._sample.recording
-            name = recording.name(place)
-            at = int(recording.usable[place])
-            try:
-                content = recording.images.read(at)
-            except (FileNotFoundError, FactoryError):
-                content = b""
-            if hashlib.sha256(content).digest() != recording.facts["sha256"][at].tobytes():
-                path = self._study.images / name
-                raise FactoryError(f"{path}: this image changed while it was recorded; run the same command again")
-            self._stored[place] = self._writer.store(decode_image(content, self._study.file.panels.image_size, name), name)
+            self._stored[place] = self.store(self.pixels(place), self._sample.recording.name(place))
         return self._stored[place]
 
+    def pixels(self, place: int) -> Pixels:
+        """Of a natural image.
 
+        Raises:
+            FactoryError: it isn't the one that was recorded.
+        """
+        recording = self._sample.recording
+        name = recording.name(place)
+        at = int(recording.usable[place])
+        try:
+            content = recording.images.read(at)
+        except (FileNotFoundError, FactoryError):
+            content = b""
+        if hashlib.sha256(content).digest() != recording.facts["sha256"][at].tobytes():
+            path = self._study.images / name
+            raise FactoryError(f"{path}: this image changed while it was recorded; run the same command again")
+        return decode_image(content, self._study.file.panels.image_size, name)
+
+    def store(self, pixels: Pixels, source: str) -> str:
+        """Store any image; its digest."""
+        return self._writer.store(pixels, source)
+
+
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """One unit's exemplars by rank."""
 
-    def __init__(self, maker: PanelMaker, column: NDArray[np.float32], order: Ranks) -> None:
-        self._maker = maker
-        self._column = column
-        self._order = order
+    maker: PanelMaker
+    network: Network
+    unit: Unit
+    column: NDArray[np.float32]
+    order: Ranks
+    ranks: tuple[PanelRanks, ...]
 
     def exemplar(self, rank: int) -> Exemplar:
-        place = int(self._order[rank])
-        return Exemplar(image=self._maker.image(place), rank=rank, activation=float(self._column[place]))
+        place = int(self.order[rank])
+        return Exemplar(image=self.maker.image(place), rank=rank, activation=float(self.column[place]))
+
+    def photograph(self, rank: int) -> Pixels:
+        return self.maker.pixels(int(self.order[rank]))
+
+    def asked(self) -> Asked:
+        return Asked(self.network, self.unit, self.column, self.ranks, self.photograph, self.exemplar, self.maker.store)
+
+
+def _hold_to_nine(method: Method, seen: _Seen, explanation: Explanation) -> None:
+    """Pages have room for so many, and a missing one would be found by participants."""
+    for references in explanation.batches:
+        low, high = len(references.min), len(references.max)
+        if not low == high == REFERENCES:
+            raise FactoryError(
+                f"{seen.unit.key}: {type(method).__name__} gives {low} images of the lower side and {high} of the upper one; a "
+                f"panel shows {REFERENCES} of each"
+            )

@@ -19,6 +19,7 @@ from crowd_imi.factory.cluster.processes import Processes
 from crowd_imi.factory.crops import CropReader
 from crowd_imi.factory.images import study_images
 from crowd_imi.factory.judge import Judge
+from crowd_imi.factory.methods import NO_OTHERS, Methods
 from crowd_imi.factory.network import Network, load_network
 from crowd_imi.factory.pack import PackWriter, sealed
 from crowd_imi.factory.panels import PanelMaker
@@ -61,11 +62,18 @@ class Options:
 DEFAULTS = Options()
 
 
-def render(study: Study, track: Track = silent, options: Options = DEFAULTS) -> Manifest:
+def render(study: Study, track: Track = silent, options: Options = DEFAULTS, methods: Methods = NO_OTHERS) -> Manifest:
     """Sample units, record activations, choose exemplars, visualise features and write the pack.
 
     Running it again gives the same pack: a recording goes on where it was killed, and no visualisation that an earlier run has
     finished is made anew.
+
+    Args:
+        study: with its images and models.
+        track: shows progress.
+        options: of this machine.
+        methods: of explanation, for the conditions in which neither natural exemplars nor feature visualisations are to be shown;
+            panels made anew later need the same ones.
 
     Raises:
         VisionError: a model, its weights or its layers can't be used.
@@ -74,7 +82,7 @@ def render(study: Study, track: Track = silent, options: Options = DEFAULTS) -> 
     """
     study = replace(study, folder=study.folder.resolve())
     with alone(study.recordings / ".lock"), hired(study, options) as crew:
-        return _render(study, track, options, crew)
+        return _render(study, track, options, crew, methods)
 
 
 def hired(study: Study, options: Options) -> AbstractContextManager[Crew | None]:
@@ -100,7 +108,7 @@ def hired(study: Study, options: Options) -> AbstractContextManager[Crew | None]
     return Processes(places)
 
 
-def _render(study: Study, track: Track, options: Options, crew: Crew | None) -> Manifest:
+def _render(study: Study, track: Track, options: Options, crew: Crew | None, methods: Methods) -> Manifest:
     images = study_images(study)
     file = study.file
     recorder = Recorder(
@@ -116,7 +124,7 @@ def _render(study: Study, track: Track, options: Options, crew: Crew | None) -> 
     vetoes = load_vetoes(study)
     for model_name in dict.fromkeys(arm.model for arm in file.arms):
         network = load_network(study, model_name, options.devices[0] if options.devices else None)
-        maker, sample, moved_up = _maker(study, network, recorder, vetoes, writer, track)
+        maker, sample, moved_up = _maker(study, network, recorder, vetoes, writer, methods, track)
         made.hold_together(sample.recording)
         _warn_of_strange_vetoes(vetoes, model_name, sample)
         for arm in file.arms:
@@ -132,20 +140,25 @@ def _render(study: Study, track: Track, options: Options, crew: Crew | None) -> 
 
 
 def _maker(  # noqa: PLR0913, PLR0917 (what a render holds)
-    study: Study, network: Network, recorder: Recorder, vetoes: Vetoes, writer: PackWriter, track: Track
+    study: Study, network: Network, recorder: Recorder, vetoes: Vetoes, writer: PackWriter, methods: Methods, track: Track
 ) -> tuple[PanelMaker, Sample, tuple[Replacement, ...]]:
     """Of one model's panels, once its visualisations are as the study wants them, and what synthetic arms pass over."""
     policy = study.file.visualisation.unbeaten
     synthetic = any(arm.model == network.name and arm.condition == "synthetic" for arm in study.file.arms)
+    visualised = synthetic and "synthetic" not in methods
     refused: dict[Unit, str] = {}
     while True:
         judge = Judge(study.file, network.name, vetoes, refused if policy == "replace" else None)
         more = len(refused) if policy == "leave_out" else 0
         sample = draw_sample(study, network, recorder, judge, track, more=more)
-        maker = PanelMaker(study, sample, writer, judge.looks(sample.recording), recorder.crew)
+        maker = PanelMaker(study, sample, writer, judge.looks(sample.recording), recorder.crew, methods)
         if policy == "leave_out":
             maker.leave_out(refused)
-        found = maker.visualisation.unbeaten(track) if synthetic and policy != "keep" else {}
+        found: dict[Unit, str] = {}
+        if visualised and policy == "keep":
+            maker.visualisation.make_all(track)
+        elif visualised:
+            found = maker.visualisation.unbeaten(track)
         if not found:
             return maker, sample, _passed_over(refused, maker) if more else ()
         refused |= found

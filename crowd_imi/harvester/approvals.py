@@ -31,12 +31,12 @@ def approve_once(  # noqa: PLR0913 (with what right, where, what, and beside who
     """
 
     def approve() -> str:
-        with _naming_nobody(submission, known_as):
+        with naming_nobody(submission, known_as):
             platform.approve(submission)
         return "approved"
 
     def approved() -> str | None:
-        with _naming_nobody(submission, known_as):
+        with naming_nobody(submission, known_as):
             status = platform.submission(submission).status
         return "approved" if status == PlatformStatus.APPROVED else None
 
@@ -44,7 +44,13 @@ def approve_once(  # noqa: PLR0913 (with what right, where, what, and beside who
 
 
 @contextmanager
-def _naming_nobody(submission: str, known_as: str) -> Iterator[None]:
+def naming_nobody(submission: str, known_as: str) -> Iterator[None]:
+    """Whatever the platform says no to, its id of the submission stays in people.db.
+
+    Args:
+        submission: the platform's id.
+        known_as: what messages say instead.
+    """
     try:
         yield
     except PlatformError as error:

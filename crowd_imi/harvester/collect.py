@@ -4,11 +4,12 @@ Events are hints: each names a submission to look at, may come twice, in any ord
 event itself, and every submission is read again at the stated interval.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from crowd_imi.errors import PlatformError, Unreachable
+from crowd_imi.harvester.elsewhere import note_untold
 from crowd_imi.keys import study_key
 from crowd_imi.platforms.base import Platform, PlatformSubmission
 from crowd_imi.store import Store
@@ -17,7 +18,11 @@ from crowd_imi.store.submissions import settled_visits, submission_ids
 from crowd_imi.study import Study
 
 if TYPE_CHECKING:
+    from crowd_imi.platforms.mturk.notifications import Notice as TurkNotice
     from crowd_imi.platforms.mturk.notifications import NoticeQueue
+
+HANDED_IN = "AssignmentSubmitted"
+"""Mechanical Turk's word for what is listed from then on."""
 
 
 @dataclass(slots=True)
@@ -69,15 +74,14 @@ class Inbox:
         """The submissions that something was told about since rounds looked at them.
 
         Events of submissions without a visit (somebody has taken a place and isn't here yet) say nothing that can't wait, and
-        those of submissions that are paid and approved say what we have just done.
+        those of submissions that are paid and approved say what we have just done. Those of another study's postings are counted.
 
         Raises:
             Unreachable: the queue gave no answer.
         """
         if self._queue is not None:
             with self._queue.taken() as notices:
-                for notice in notices:
-                    note(self._store, self._key, notice.mark, notice.submission)
+                self._write_down(notices)
         with self._store.read() as session:
             self._waiting = untaken(session)
         if not self._waiting.ids:
@@ -91,6 +95,17 @@ class Inbox:
         if not about:
             self.looked()
         return about
+
+    def _write_down(self, notices: "Sequence[TurkNotice]") -> None:
+        if not notices:
+            return
+        with self._store.people() as people:
+            here = set(submission_ids(people, self._platform.name).values())
+        for notice in notices:
+            if notice.event == HANDED_IN or notice.submission in here:
+                note(self._store, self._key, notice.mark, notice.submission)
+            else:
+                note_untold(self._store, self._key, notice.mark)
 
     def looked(self) -> None:
         """A round that began after ``news`` is through: what was told by then needn't be looked at again."""

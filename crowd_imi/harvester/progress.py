@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy.orm import Session
 
 from crowd_imi.harvester.records import ArmAttrition, Surplus, UnitStatus
-from crowd_imi.harvester.verdicts import JUDGED_FROM
 from crowd_imi.lifecycle import VisitState
 from crowd_imi.platforms.base import PostingState
 from crowd_imi.stock import Stock
 from crowd_imi.store.postings import MAIN, PILOT
 from crowd_imi.store.submissions import TaskStanding, arms_of_tasks, judged_visits, main_trials
 from crowd_imi.store.tables import Task, Verdict, Visit
-from crowd_imi.study import Study
 
+PAY_TOP_UP = "`crowd-imi pay STUDY --from STUDY/top-up.csv`"
+"""The command that pays the list which a harvest writes when people are paid too little."""
 _SHOWN = 6
 """Names in a sentence; the others are counted."""
 
@@ -71,25 +71,16 @@ def _how_it_ended(visit: Visit) -> str:
     return "finished" if judged or visit.state == VisitState.SUBMITTED else visit.state
 
 
-def is_complete(stock: Stock, state: PostingState | None) -> bool:
-    """Whether nobody is at a posting's tasks, and nobody is to come."""
-    return stock.complete or (state is PostingState.STOPPED and not stock.pending)
-
-
-def waits_for_a_verdict(study: Study, visit: Visit, now: int, *, shown_up: bool) -> bool:
-    """Whether somebody is to be judged; who doesn't show up on the platform for as long as a visit may take isn't waited for.
-
-    Args:
-        study: says how long that is.
-        visit: in any state.
-        now: milliseconds since 1970.
-        shown_up: whether the platform knows of its submission.
-    """
-    return visit.state in JUDGED_FROM and (shown_up or visit.arrived_at >= now - study.file.pages.visit_minutes * 60_000)
-
-
 def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
-    stock: Stock, judging: int, paying: int, free: int, state: PostingState, label: str
+    stock: Stock,
+    judging: int,
+    paying: int,
+    free: int,
+    state: PostingState,
+    label: str,
+    *,
+    below_floor: bool = False,
+    paused_by_harvest: bool = False,
 ) -> Iterator[str]:
     """What the next harvest will do, and what it waits for, a sentence each.
 
@@ -100,6 +91,8 @@ def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
         free: places that nobody has taken.
         state: whether the posting lets new participants in.
         label: main or pilot.
+        below_floor: whether people are paid too little, so that no more places are offered.
+        paused_by_harvest: whether a harvest paused the posting for that.
     """
     waiting = judging + paying > 0
     if waiting:
@@ -109,9 +102,9 @@ def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
         yield _stopped(stock, under_way, waiting=waiting)
         return
     if state is PostingState.PAUSED:
-        yield f"paused: nobody new is let in{_may_finish(under_way)}; `crowd-imi resume` opens it again, `crowd-imi stop` ends it"
+        yield _paused(under_way, below_floor=below_floor, by_harvest=paused_by_harvest)
     else:
-        yield from _coming(stock, free, under_way)
+        yield from _coming(stock, free, under_way, more=not below_floor)
     if stock.unaffordable:
         which = _named(stock.unaffordable)
         yield f"{len(stock.unaffordable)} tasks get nobody below the cap: raise pay.cap in study.toml ({which})"
@@ -125,10 +118,23 @@ def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
         yield "nothing more: every task has its valid response" if not stock.short else "nothing more: the rest is short"
 
 
-def _coming(stock: Stock, free: int, under_way: int) -> Iterator[str]:
+def _paused(under_way: int, *, below_floor: bool, by_harvest: bool) -> str:
+    """Who may finish, and what opens the posting again."""
+    if by_harvest and below_floor:
+        why, then = ", as people are paid too little", f"once the top-up is paid ({PAY_TOP_UP}), the next harvest opens it again"
+    elif by_harvest:
+        why, then = ", as people were paid too little", "they aren't any more, and the next harvest opens it again"
+    else:
+        why, then = "", "`crowd-imi resume` opens it again, `crowd-imi stop` ends it"
+    return f"paused{why}: nobody new is let in{_may_finish(under_way)}; {then}"
+
+
+def _coming(stock: Stock, free: int, under_way: int, *, more: bool) -> Iterator[str]:
     """What an open posting waits for."""
     missing = len(stock.open) - free
-    if missing > 0:
+    if missing > 0 and not more:
+        yield f"no more places are offered until the top-up is paid ({PAY_TOP_UP}); the harvest after that goes on"
+    elif missing > 0:
         yield f"the next harvest offers {missing} more {'place' if missing == 1 else 'places'}"
     coming = min(free, len(stock.open))
     awaited = [f"{coming} to come"] * bool(coming) + [f"{under_way} at it"] * bool(under_way)

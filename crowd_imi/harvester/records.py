@@ -64,6 +64,8 @@ class Difference(Record):
     """Visits of which we and the platform don't say the same."""
 
     visits: int
+    which: tuple[str, ...]
+    """The visits' ids, as ``pay --visit`` and ``reject --visit`` take them."""
     here: str
     payment: str
     there: str
@@ -162,7 +164,11 @@ class Status(Record):
     """Proposed, as people are paid too little; until it is paid no more places are offered."""
     differences: tuple[Difference, ...]
     strays: int
-    """Places on the platform that were taken without a visit here."""
+    """Places on the platform, of every posting, that were taken without a visit here."""
+    strays_are: dict[str, int]
+    """What the platform says of these → how many."""
+    events_elsewhere: int
+    """Events of the last days that named submissions which are in no posting of this study: passed over."""
     remarks: tuple[str, ...]
     """What a person should look at."""
     closing_remarks: int

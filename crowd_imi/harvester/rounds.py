@@ -6,7 +6,6 @@ from crowd_imi.errors import HarvestError, command
 from crowd_imi.harvester.collect import Known
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.places import adjust_places, count_places, pause_below_floor
-from crowd_imi.harvester.progress import is_complete, waits_for_a_verdict
 from crowd_imi.harvester.reconcile import reconcile
 from crowd_imi.harvester.records import Harvest, together
 from crowd_imi.harvester.rules import pay_by_rule, top_up
@@ -18,7 +17,7 @@ from crowd_imi.ledger import HeldLease, lease
 from crowd_imi.platforms.base import Platform, PostingState, price
 from crowd_imi.promises import promised
 from crowd_imi.records import Money
-from crowd_imi.stock import Stock, take_stock
+from crowd_imi.stock import Stock, is_complete, take_stock, waits_for_a_verdict
 from crowd_imi.store import Store
 from crowd_imi.store.money import keep_terms
 from crowd_imi.store.postings import MAIN, postings

@@ -1,29 +1,41 @@
 """Where a study stands: read only, and without the right to spend."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 
-from crowd_imi.harvester.context import OCCUPYING, held_by_unknown
+from crowd_imi.harvester.context import KNOWN, OCCUPYING, held_by_unknown
+from crowd_imi.harvester.elsewhere import count_elsewhere, noticed
 from crowd_imi.harvester.progress import (
     attrition,
-    is_complete,
     next_steps,
     surplus_visits,
     unit_statuses,
-    waits_for_a_verdict,
 )
 from crowd_imi.harvester.records import ClosingRemark, ClosingRemarks, Difference, Status
 from crowd_imi.harvester.rules import top_up
 from crowd_imi.harvester.strays import strays_of
 from crowd_imi.harvester.undecided import undecided
+from crowd_imi.keys import study_key
 from crowd_imi.ledger import Books, books
 from crowd_imi.lifecycle import UNDER_WAY, Action, Payment, PlatformStatus, VisitState, action_for
 from crowd_imi.platforms.base import Capability, Platform, PostingState, price
 from crowd_imi.promises import promised
 from crowd_imi.records import Money
-from crowd_imi.stock import ArmStatus, Stock, arm_status, excluded_by, take_stock, task_statuses, together
+from crowd_imi.stock import (
+    ArmStatus,
+    Stock,
+    all_complete,
+    arm_status,
+    committed,
+    excluded_by,
+    take_stock,
+    task_statuses,
+    together,
+    waits_for_a_verdict,
+)
 from crowd_imi.store import Store
-from crowd_imi.store.money import bonus_spending
+from crowd_imi.store.money import is_paused_below_floor
 from crowd_imi.store.postings import MAIN, PILOT, postings
 from crowd_imi.store.submissions import submission_ids, verdicts, visits_of, visits_with_remarks
 from crowd_imi.store.tables import Posting, Visit
@@ -43,6 +55,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     label = MAIN if posting is None else posting.label
     with store.read() as session:
         every = [one for one in postings(session) if one.platform == platform.name and one.platform_id is not None]
+        told = noticed(session)
     said = {one.id: {found.id: found.status for found in platform.submissions(str(one.platform_id))} for one in every}
     statuses = said.get(posting.id, {}) if posting else {}
     places = platform.places(str(posting.platform_id)) if posting and posted else 0
@@ -69,7 +82,11 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         surplus = surplus_visits(session)
         proposal = top_up(session, study, store, platform)
         wrote = len(visits_with_remarks(session))
-        committed = stock.payable * each.amount + bonus_spending(session) + bonuses.beside
+        pay = {
+            "below_floor": proposal is not None,
+            "paused_by_harvest": posting is not None and is_paused_below_floor(session, posting.id),
+        }
+        promised_in_all = committed(session, stock, each, bonuses.beside)
     # Where only those are listed who handed in, others are at it.
     unlisted = None if Capability.LISTS_ACTIVE in platform.capabilities else PlatformStatus.ACTIVE.value
     there = {visit.id: said[visit.posting_id].get(submissions.get(visit.id, ""), unlisted) for visit in everybody}
@@ -78,7 +95,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     judging = sum(waits_for_a_verdict(study, visit, store.now(), shown_up=visit.id not in unseen) for visit in everybody)
     paying = _to_pay(everybody, there)
     at_it = any(visit.state in UNDER_WAY for visit in everybody)
-    strays = strays_of(statuses, submissions, {visit.id for visit in visits})
+    strays = _strays(said, submissions, everybody)
     taken = sum(status in OCCUPYING for status in statuses.values())
     if posting is not None and posting.platform_id is not None:
         taken += held_by_unknown(platform, posting.platform_id, statuses)
@@ -101,17 +118,19 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         places_free=max(0, places - taken),
         reward=study.file.pay.reward_money,
         spent=_money(study, ledger.spent),
-        committed=_money(study, committed - ledger.held),
+        committed=_money(study, promised_in_all - ledger.held),
         held=_money(study, ledger.held),
         cap=study.file.pay.cap_money,
-        left_over=_money(study, max(0, study.file.pay.cap - committed + ledger.held)),
+        left_over=_money(study, max(0, study.file.pay.cap - promised_in_all + ledger.held)),
         top_up=proposal,
-        differences=_differences(visits, there),
-        strays=sum(statuses[stray] in OCCUPYING for stray in strays),
+        differences=_differences(everybody, there),
+        strays=strays.total(),
+        strays_are=dict(sorted(strays.items())),
+        events_elsewhere=_elsewhere(study, told, {*chain(*said.values()), *submissions.values()}),
         remarks=_remarks(ledger),
         closing_remarks=wrote,
-        next=() if state is None else tuple(next_steps(going_on, judging, paying, max(0, places - taken), state, label)),
-        complete=_complete({MAIN: stock, PILOT: pilots}, states) and not judging and not at_it,
+        next=() if state is None else tuple(next_steps(going_on, judging, paying, max(0, places - taken), state, label, **pay)),
+        complete=all_complete({MAIN: stock, PILOT: pilots}, states) and not judging and not at_it,
     )
 
 
@@ -151,22 +170,37 @@ def _to_pay(visits: Sequence[Visit], there: Mapping[str, str | None]) -> int:
     return sum(visit.payment == Payment.UNPAID and action_for(visit.state, there[visit.id]) is Action.PAY for visit in visits)
 
 
-def _complete(stocks: Mapping[str, Stock], states: Mapping[str, PostingState]) -> bool:
-    """As a harvest says of all the postings that there are; without the study's own, nothing is."""
-    return MAIN in states and all(is_complete(stocks[label], state) for label, state in states.items())
+def _strays(said: Mapping[str, Mapping[str, str]], submissions: dict[str, str], visits: Sequence[Visit]) -> Counter[str]:
+    """Status → submissions that have a place of any posting, or may have, and no visit here.
+
+    Args:
+        said: posting → submission → its status.
+        submissions: visit → the platform's id of its submission.
+        visits: of all postings.
+    """
+    found: Counter[str] = Counter()
+    for posting, statuses in said.items():
+        ours = {visit.id for visit in visits if visit.posting_id == posting}
+        strays = (statuses[stray] for stray in strays_of(dict(statuses), submissions, ours))
+        found.update(status for status in strays if status in OCCUPYING or status not in KNOWN)
+    return found
+
+
+def _elsewhere(study: Study, told: Collection[str], ours: Collection[str]) -> int:
+    return count_elsewhere(told, study_key(study.key), ours) if told else 0
 
 
 def _differences(visits: Sequence[Visit], there: Mapping[str, str | None]) -> tuple[Difference, ...]:
     """Pairs that don't fit and won't by themselves, and who was paid here and isn't approved there."""
-    found: Counter[tuple[str, str, str]] = Counter()
+    found: dict[tuple[str, str, str], list[str]] = {}
     for visit in visits:
         status = there[visit.id]
         unpaid_there = visit.payment == Payment.PAID and status != PlatformStatus.APPROVED
         if unpaid_there or action_for(visit.state, status) is Action.SHOW:
-            found[visit.state, visit.payment, status or "unknown"] += 1
+            found.setdefault((visit.state, visit.payment, status or "unknown"), []).append(visit.id)
     return tuple(
-        Difference(visits=count, here=here, payment=payment, there=status)
-        for (here, payment, status), count in sorted(found.items())
+        Difference(visits=len(which), which=tuple(which), here=here, payment=payment, there=status)
+        for (here, payment, status), which in sorted(found.items())
     )
 
 

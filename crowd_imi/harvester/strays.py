@@ -3,14 +3,13 @@
 Of such a submission the study keeps a name that follows from the platform's id by the study's key, and no id.
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 
 from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import hash_key
-from crowd_imi.errors import HarvestError, PlatformError
-from crowd_imi.harvester.approvals import approve_once
+from crowd_imi.errors import HarvestError
+from crowd_imi.harvester.approvals import approve_once, naming_nobody
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.rejections import forget_meant, require_reason, with_category
 from crowd_imi.keys import keyed_hash, participant_hash, study_key
@@ -121,7 +120,7 @@ def reject_stray(  # noqa: PLR0913, PLR0917 (whom, and why)
     message = with_category(platform, reason.strip(), category)
     with lease(store, "reject", study.file.pay.cap_money) as held:
         submission = _find(study, store, platform, name)
-        with _naming_nobody(name, submission):
+        with naming_nobody(submission, name):
             platform.reject(submission, message)
         forget_meant(held, name)
 
@@ -135,11 +134,3 @@ def _find(study: Study, store: Store, platform: Platform, name: str) -> str:
             if stray_name(key, found.id) == name and found.id not in owners(study, store, platform, [found]):
                 return found.id
     raise HarvestError(f"{platform.name} has no submission {name} without a visit here; `crowd-imi ledger` lists them")
-
-
-@contextmanager
-def _naming_nobody(name: str, submission: str) -> Iterator[None]:
-    try:
-        yield
-    except PlatformError as error:
-        raise type(error)(str(error).replace(submission, name)) from None

@@ -9,12 +9,11 @@ from crowd_imi.criteria import check_all, counts
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.reading import read_submission
 from crowd_imi.lifecycle import Payment, VisitState, move
+from crowd_imi.stock import JUDGED_FROM
 from crowd_imi.store.submissions import visits_to_judge
 from crowd_imi.store.tables import Verdict
 from crowd_imi.store.transactions import transact
 from crowd_imi.store.visits import find_visit
-
-JUDGED_FROM = frozenset({VisitState.SUBMITTED, VisitState.FAILED_PRACTICE})
 
 
 @dataclass(frozen=True, slots=True)

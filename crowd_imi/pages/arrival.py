@@ -35,6 +35,8 @@ NO_VISIT = ("already-took-part", "study-full")
 """Refusals after which the place that was taken is nobody's."""
 Advice = Literal["what_to_do", "given_back", "no_place"]
 _QUERY = TypeAdapter(dict[str, Parameter])
+WHOLE_LINKS = {"link": ({"invitation"}, {"open"}), "local": ({"participant", "submission", "posting"},)}
+"""Platform → what its links hold: one that holds all of it, and is none of the platform's, was made up or changed."""
 HANDED_IN = ("awaiting_review", "approved", "rejected")
 
 
@@ -93,8 +95,10 @@ def arrive_for_a_look() -> Response:
     """A signed link: a new visit each time, which never counts."""
     here = pages()
     token = request.args.get("token", "")
-    if here.store.kind is not StoreKind.PREVIEW or not here.tokens.is_preview(token, here.study.file.study.name):
+    if here.store.kind is not StoreKind.PREVIEW or not token:
         raise bad_link()
+    if not here.tokens.is_preview(token, here.study.file.study.name):
+        raise not_ours()
     return _enter(arrive_for_preview(here.store, here.study, request_clock(here.store).now()))
 
 
@@ -148,7 +152,7 @@ def _ask_platform(platform: Platform, query: Mapping[str, str]) -> PlatformSubmi
     except ForgedLink:
         raise Refused("Nobody vouches for this link, or not any more.", 403, "forged-link") from None
     except BadLink:
-        raise bad_link() from None
+        raise (not_ours() if is_whole(platform, query) else bad_link()) from None
     except NoPlace:
         raise
     except UnknownSubmission:
@@ -201,9 +205,20 @@ def _check(submission: PlatformSubmission) -> None:
         raise Refused("You have given this place back, or its time is over.", 410, "ended")
 
 
+def is_whole(platform: Platform, query: Mapping[str, str]) -> bool:
+    """Whether a link holds everything that the platform's links hold, as far as the platform itself doesn't tell."""
+    given = {name for name, value in query.items() if value}
+    return any(names <= given for names in WHOLE_LINKS.get(platform.name, ()))
+
+
 def bad_link() -> Refused:
-    """A link that isn't one of ours."""
+    """A link that lacks something."""
     return Refused("This link lacks something that says where you come from.", 404, "bad-link")
+
+
+def not_ours() -> Refused:
+    """A link that lacks nothing, but that nobody here made."""
+    return Refused("This link isn't one that we made, or it was changed on its way.", 403, "not-ours")
 
 
 def _malformed() -> Refused:

@@ -8,7 +8,7 @@ import time
 
 from flask import Blueprint, Response, request
 
-from crowd_imi.errors import PlatformError
+from crowd_imi.errors import PlatformError, Refused
 from crowd_imi.pages.context import pages
 from crowd_imi.platforms.prolific_hooks import LARGEST_EVENT, SECRET_VARIABLE, read_event
 from crowd_imi.store.notices import note
@@ -22,14 +22,14 @@ def prolific() -> Response:
     here = pages()
     secret = os.environ.get(SECRET_VARIABLE, "").strip()
     if not secret or here.platform is None or here.platform.name != "prolific":
-        return Response(status=404)
+        raise Refused("This study takes no events from Prolific.", 404, "not-found")
     body = request.get_data(cache=False)
     if len(body) > LARGEST_EVENT:
-        return Response(status=413)
+        raise Refused(f"An event of Prolific has at most {LARGEST_EVENT} bytes.", 413, "request-entity-too-large")
     try:
         event = read_event(secret, dict(request.headers), body, time.time())
     except PlatformError:
-        return Response(status=403)
+        raise Refused("Prolific didn't sign this event, or not with the secret of this study.", 403, "forged-event") from None
     if event.submission is not None:
         note(here.store, here.key, event.id, event.submission)
     return Response(status=204)

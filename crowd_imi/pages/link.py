@@ -4,7 +4,7 @@ from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from crowd_imi.errors import BadLink, NoPlace, PlatformError
-from crowd_imi.pages.arrival import bad_link, link_query, no_place_page, render_page
+from crowd_imi.pages.arrival import bad_link, is_whole, link_query, no_place_page, not_ours, render_page
 from crowd_imi.pages.context import pages
 from crowd_imi.platforms.link import LinkPlatform
 
@@ -18,14 +18,14 @@ POLICY = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self
 def join() -> AnyResponse:
     """What the study is, and a button: until it is pressed nothing has happened, whoever follows the link before."""
     platform = _platform()
+    query = link_query()
     try:
-        query = link_query()
         done = platform.handed_in(query)
         if done is not None:
             return redirect(platform.finish_url(done), 303)
         entry = platform.entry(query)
     except BadLink:
-        raise bad_link() from None
+        raise (not_ours() if is_whole(platform, query) else bad_link()) from None
     except NoPlace as none:
         return no_place_page(none)
     return _page("start.html", entry=entry, words=pages().texts["start"])
@@ -34,10 +34,13 @@ def join() -> AnyResponse:
 @link.get("/finished")
 def finished() -> Response:
     """Thanks, and what the participant shows to be paid."""
+    platform, token = _platform(), request.args.get("token", "")
+    if not token:
+        raise bad_link()
     try:
-        completion = _platform().completion(request.args.get("token", ""))
+        completion = platform.completion(token)
     except PlatformError:
-        raise bad_link() from None
+        raise not_ours() from None
     return _page("finished.html", completion=completion, words=pages().texts["finished"])
 
 

@@ -1,6 +1,8 @@
 """The local platform's list of places: an app of its own, on a port of its own, for this machine alone."""
 
+import logging
 import secrets
+from typing import TypeVar
 
 from flask import Flask, Response, current_app, redirect, render_template, request
 from pydantic import ValidationError
@@ -13,6 +15,8 @@ from crowd_imi.pages.requests import Id
 from crowd_imi.platforms.local import LocalPlatform, OpenPlace
 from crowd_imi.records import Record
 from crowd_imi.resources import resource
+
+log = logging.getLogger(__name__)
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -42,6 +46,13 @@ class GiveBackRequest(Record):
     submission: Id
 
 
+class CompleteRequest(Record):
+    """``GET /complete``."""
+
+    submission: Id
+    code: Id
+
+
 class Ticket(Record):
     """A place that was taken."""
 
@@ -61,6 +72,10 @@ class Told(Record):
     message: str
 
 
+R = TypeVar("R", bound=Record)
+_FIELDS = {*TakeRequest.model_fields, *CompleteRequest.model_fields}
+
+
 def create_app(platform: LocalPlatform) -> Flask:
     """The list of places of one run."""
     folder = resource("hit_templates", "local_places")
@@ -78,6 +93,7 @@ def create_app(platform: LocalPlatform) -> Flask:
     app.register_error_handler(PlatformError, _refused)
     app.register_error_handler(ValidationError, _incomplete)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _failed)
     app.after_request(_add_headers)
     return app
 
@@ -92,7 +108,7 @@ def list_places() -> Response:
 
 def take() -> AnyResponse:
     """Take a place, and go to the task."""
-    asked = TakeRequest.model_validate(_asked())
+    asked = _asked(TakeRequest)
     platform = _platform()
     submission = platform.take(asked.posting, asked.participant).id
     url = platform.arrival_url_for(submission)
@@ -103,20 +119,21 @@ def take() -> AnyResponse:
 
 def go_on() -> AnyResponse:
     """Back to a task that was begun, by the name that the place was taken under."""
-    asked = TakeRequest.model_validate(_asked())
+    asked = _asked(TakeRequest)
     platform = _platform()
     return redirect(platform.arrival_url_for(platform.place_of(asked.posting, asked.participant).id), 303)
 
 
 def complete() -> Response:
     """Where the task pages send people at the end."""
-    _platform().complete(request.args.get("submission", ""), request.args.get("code", ""))
+    asked = CompleteRequest.model_validate({name: request.args.get(name, "") for name in CompleteRequest.model_fields})
+    _platform().complete(asked.submission, asked.code)
     return _tell("Thank you for taking part", "Your work is registered and will be looked at and paid.")
 
 
 def give_back() -> Response:
     """Leave without handing in."""
-    _platform().give_back(GiveBackRequest.model_validate(_asked()).submission)
+    _platform().give_back(_asked(GiveBackRequest).submission)
     return _tell("Your place was given back", "Somebody else can take it now. It doesn't count against you.")
 
 
@@ -155,8 +172,10 @@ def _platform() -> LocalPlatform:
     return found
 
 
-def _asked() -> object:
-    return request.get_json() if request.is_json else request.form.to_dict()
+def _asked(model: type[R]) -> R:
+    if request.is_json:
+        return model.model_validate_json(request.get_data(cache=False))  # which refuses what is nested a thousand times
+    return model.model_validate(request.form.to_dict())
 
 
 def _wants_json() -> bool:
@@ -179,12 +198,18 @@ def _refused(error: PlatformError) -> Response:
 
 
 def _incomplete(error: ValidationError) -> Response:
-    missing = ", ".join(".".join(str(part) for part in problem["loc"]) for problem in error.errors())
+    wrong = {str(part) for problem in error.errors() for part in problem["loc"][:1]}
+    missing = ", ".join(sorted(wrong & _FIELDS)) or "what was sent"
     return _tell("Something is missing", f"Please look at these again: {missing}.", 400)
 
 
 def _http_error(error: HTTPException) -> Response:
     return _tell(error.name, "Please go back to the list of open places.", error.code or 500)
+
+
+def _failed(error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return _tell("Something went wrong here", "Please go back to the list of open places and try again.", 500)
 
 
 def _add_headers(response: Response) -> Response:

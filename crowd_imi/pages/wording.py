@@ -216,6 +216,7 @@ class Refusals(Record):
     bad_link: Refusal = Field(alias="bad-link")
     malformed_link: Refusal = Field(alias="malformed-link")
     forged_link: Refusal = Field(alias="forged-link")
+    not_ours: Refusal = Field(alias="not-ours")
     not_found: Refusal = Field(alias="not-found")
 
 

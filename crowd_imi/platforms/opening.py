@@ -58,9 +58,15 @@ def choice_of(store: Store) -> Choice:
         ) from None
 
 
-def price_on(study: Study, platform: PlatformName) -> Money | None:
-    """What one paid submission costs on a platform, fees included, without asking it; None where its currency isn't paid."""
-    reward = study.file.pay.reward_money
+def price_on(study: Study, platform: PlatformName, reward: Money | None = None) -> Money | None:
+    """What one paid submission costs on a platform, fees included, without asking it; None where its currency isn't paid.
+
+    Args:
+        study: its sections say what the platform takes.
+        platform: which.
+        reward: what is paid, if it isn't the study's reward.
+    """
+    reward = reward or study.file.pay.reward_money
     match platform:
         case "prolific":
             from crowd_imi.platforms.prolific import CURRENCIES, fee_of

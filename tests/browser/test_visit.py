@@ -114,6 +114,17 @@ def _practise(site: Site, page: Page, block: dict[str, Any], wrong_at: int | Non
     return given
 
 
+COVERED = """() => {
+    const notice = document.getElementById('notice').getBoundingClientRect();
+    const parts = document.querySelectorAll('.trial :is(canvas, button, .headline, .count, .question, .caption, .verdict)');
+    return [...parts].filter(part => {
+        const box = part.getBoundingClientRect();
+        return box.left < notice.right && box.right > notice.left && box.top < notice.bottom && box.bottom > notice.top;
+    }).map(part => part.className);
+}"""
+"""What of the trial the notice stands on; Continue has its place before it can be seen."""
+
+
 def test_an_answer_given_without_a_network_waits_and_is_stored_once(site: Site, window: Window):
     page = window.page
     page.goto(f"{site.pages}/visit#{pass_practice(site, 'offline')}")
@@ -123,6 +134,7 @@ def test_an_answer_given_without_a_network_waits_and_is_stored_once(site: Site, 
     window.context.set_offline(True)
     page.keyboard.press("w")  # the middle button above the lower image
     page.get_by_text("The connection is interrupted").wait_for()
+    assert page.evaluate(COVERED) == []
     assert page.locator(".continue:enabled").count() == 0
     assert _answers(site, visit_id) == []
     window.context.set_offline(False)

@@ -68,26 +68,32 @@ def test_no_room_on_the_gpu_comes_with_what_to_do(tmp_path, monkeypatch):
     assert line.startswith("timm:test_resnet: the GPU's memory is too small even for one image; free it, or")
 
 
-@pytest.mark.parametrize(("limit", "where"), [(2_000, "recordings"), (120_000, "pack")])
-def test_a_full_disk_comes_with_the_file_and_the_next_run_goes_on(tmp_path, limit, where):
+def test_a_full_disk_comes_with_the_file_and_the_next_run_goes_on(tmp_path):
     """A limit on the size of files stands for a disk that is full: writing ends with an error of the same kind.
 
     130 images × 10 recorded units × 4 bytes are 5.2 kB of columns; the manifest is the largest file, of some hundred kB.
     """
     study = study_with(tmp_path)
-    command = [sys.executable, "-m", "crowd_imi", "render", str(study.folder)]
+    for limit, where in ((2_000, "recordings"), (120_000, "pack")):
+        line = told_when_files_end_at(limit, study)
+        assert line.startswith(f"error: {study.folder / where}/") and line.endswith("and run the same command again")
+        assert not (study.pack / "manifest.json").exists()
+    again = CliRunner().invoke(app, ["render", str(study.folder)])
+    assert again.exit_code == 0, again.stderr
+    assert list(Pack(study.pack).damage()) == []
+
+
+def told_when_files_end_at(limit: int, study: Study) -> str:
+    """The one line that ``render`` ends with, where no file may get longer than so many bytes."""
 
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
+    command = [sys.executable, "-m", "crowd_imi", "render", str(study.folder)]
     done = subprocess.run(command, preexec_fn=limited, capture_output=True, text=True, check=False)
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
     assert done.returncode == 1 and done.stdout == ""
-    assert line.startswith(f"error: {study.folder / where}/") and line.endswith("and run the same command again")
-    assert not (study.pack / "manifest.json").exists()
-    again = CliRunner().invoke(app, command[3:])
-    assert again.exit_code == 0, again.stderr
-    assert list(Pack(study.pack).damage()) == []
+    return line
 
 
 def test_the_studys_own_folder_is_no_folder_of_images(tmp_path):

@@ -249,7 +249,7 @@ def test_devices_that_make_no_sense_are_a_mistake_of_the_caller(one, options, sa
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two Ray nodes on this machine."""
+    """Three Ray nodes on this machine: the head, and two that may be lost."""
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patched:
@@ -259,7 +259,7 @@ def cluster():
         head = {**node, "include_dashboard": False, "temp_dir": folder}  # short: sockets lie below it
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
-            yield cluster, cluster.add_node(**node)
+            yield cluster, [cluster.add_node(**node) for _ in range(2)]
         finally:
             cluster.shutdown()
 
@@ -276,7 +276,7 @@ def working(monkeypatch):
     def begin_and_wait(crew):
         count = begin(crew)
         ready, _ = ray.wait(list(crew._answers), num_returns=count, timeout=100)
-        assert len(ready) == count == 2
+        assert len(ready) == count == 3
         processes.update(ray.get([worker.__ray_call__.remote(whereabouts) for worker in crew._workers], timeout=60))
         return count
 
@@ -332,20 +332,28 @@ def test_workers_that_never_come_are_not_waited_for_for_ever(one, cluster, monke
         render(like(one, tmp_path), options=Options(cluster=cluster[0].address))
 
 
-def test_two_ray_nodes_give_the_bits_of_one_process_also_when_one_is_killed_in_the_middle(
+def test_ray_nodes_give_the_bits_of_one_process_also_when_one_is_killed_while_recording_and_one_while_visualising(
     one, cluster, working, tmp_path, caplog
 ):
-    ray, node = cluster
+    ray, (first, second) = cluster
 
-    def end_machine():
+    def end(node):
         ray.remove_node(node, allow_graceful=False)
         with suppress(ProcessLookupError):  # without its node a worker goes on for seconds
             os.kill(working[node.node_id], signal.SIGKILL)
 
     study = like(one, tmp_path)
-    watched = Watched("recording net", 40, end_machine)
-    render(study, watched, Options(cluster=ray.address))
+    # When a group has come, each of the two workers that are left has one in hand, or is about to be given the next.
+    recorded = Watched("recording net", 40, lambda: end(first))
+    visualised = Watched("visualising", 1, lambda: end(second))
+    render(
+        study,
+        lambda things, what, total=None: visualised(recorded(things, what, total), what, total),
+        Options(cluster=ray.address),
+    )
     assert same(study, one)
-    assert watched.seen["recording net"] == 132 and watched.seen["visualising"] == VISUALISED
-    (said,) = [record.message for record in caplog.records if "of the cluster is lost" in record.message]
-    assert "recording images" in said and "is done by another" in said
+    assert visualised.seen["recording net"] == 132
+    assert visualised.totals["visualising"] == visualised.seen["visualising"] == VISUALISED
+    lost = [record.message for record in caplog.records if "of the cluster is lost" in record.message]
+    assert len(lost) == 2 and all(said.endswith(" is done by another") for said in lost)
+    assert "; recording images" in lost[0] and "; visualising net/" in lost[1]

@@ -1,18 +1,21 @@
-"""Feature visualisation as a method of explanation: groups, what is kept, what becomes of units that photographs beat."""
+"""Methods of explanation. Of feature visualisation: groups, what is kept, what becomes of units that photographs beat."""
 
 import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 
 import numpy as np
 import pytest
 
+from crowd_imi.errors import FactoryError, PackError
 from crowd_imi.factory import methods
 from crowd_imi.factory.anew import make_anew
 from crowd_imi.factory.gallery import write_gallery
 from crowd_imi.factory.groups import Group, cut
-from crowd_imi.factory.methods import FeatureVisualisation
+from crowd_imi.factory.looker import Looker, activations
+from crowd_imi.factory.methods import Explanation, FeatureVisualisation
 from crowd_imi.factory.network import Network
 from crowd_imi.factory.pack import PackWriter
 from crowd_imi.factory.render import render
@@ -20,10 +23,11 @@ from crowd_imi.factory.visualize import Diverged
 from crowd_imi.factory.visualize.ascent import diverged
 from crowd_imi.pack import Pack
 from crowd_imi.plan import Amendment, VoidedUnit
-from crowd_imi.records import Unit
-from crowd_imi.study import VisualisationSection
+from crowd_imi.records import Exemplar, SidePair, Unit
+from crowd_imi.study import VisualisationSection, load_study
 from crowd_imi.vision.layers import describe_layers
 from crowd_imi.vision.models import load_model
+from crowd_imi.vision.preprocess import read_image
 from tests.factory.conftest import STUDY_TOML
 from tests.tiny import write_study
 
@@ -52,9 +56,9 @@ def made(rendered):
     network = Network("net", model, describe_layers(model.module, ["layer1.0.conv1"], 32))
     columns = {unit: np.linspace(-0.1, 0.1, 50, dtype=np.float32) for unit in units(("layer1.0.conv1", 1), ("layer1.0.conv1", 2))}
 
-    def make(folder, **settings):
-        section = VisualisationSection(size=32, steps=2, diversity=1.0, **settings)
-        return FeatureVisualisation(network, columns, section, 3, PackWriter(folder))
+    def make(folder, count=2, **settings):
+        section = VisualisationSection(**{"size": 32, "steps": 2, "diversity": 1.0, **settings})
+        return FeatureVisualisation(network, dict(islice(columns.items(), count)), section, 3, PackWriter(folder))
 
     return make, list(columns)
 
@@ -226,3 +230,115 @@ def test_the_gallery_shows_units_while_others_are_being_made(rendered, made, tmp
     page = write_gallery(study).read_text()
     assert "being made" in page and "layer1.0.conv1, channel 1" in page and "2 units are finished" in page
     assert all(exemplar.image in page for exemplar in (*kept.references.min, *kept.references.max))
+
+
+def test_the_gallery_shows_no_visualisation_by_other_settings_or_of_another_group(rendered, made, tmp_path):
+    make, (first, _) = made
+    study = replace(rendered, folder=tmp_path)
+    other = make(study.pack, steps=1).visualised(first)
+    with pytest.raises(PackError, match="there is no pack here"):
+        write_gallery(study)
+    kept = make(study.pack).visualised(first)
+    page = write_gallery(study).read_text()
+    assert "2 units are finished" in page
+    assert kept.references.max[0].image in page and other.references.max[0].image not in page
+    make(study.pack, count=1).visualised(first)  # as after the second one was vetoed
+    assert "1 unit is finished" in write_gallery(study).read_text()
+
+
+MEAN = "mean of two photographs"
+
+
+class Means:
+    """Explains two units at a time, by means of the photographs that drive them most or least, as the network answers to them."""
+
+    def __init__(self):
+        self.together = []
+
+    def explain(self, asked):
+        asked = iter(asked)
+        while units := list(islice(asked, 2)):
+            self.together.append(len(units))
+            network = units[0].network
+            pixels = [self.means(one, side) for one in units for side in ("min", "max")]
+            looker = Looker(network.model, network.layers, [one.unit for one in units])
+            answers = looker.look(np.concatenate(pixels))[1].reshape(len(units), 2, 9, len(units))
+            for place, one in enumerate(units):
+                low, high = (
+                    tuple(
+                        Exemplar(image=one.store(image, f"{MEAN}, {side}"), activation=float(activation))
+                        for image, activation in zip(pixels[2 * place + of_side], answers[place, of_side, :, place], strict=True)
+                    )
+                    for of_side, side in enumerate(("min", "max"))
+                )
+                yield Explanation((SidePair(min=low, max=high),) * len(one.ranks))
+
+    def means(self, one, side):
+        photographs = np.stack([one.photograph(rank) for rank in one.ranks[0].references.side(side)]).astype(float)
+        return ((photographs + np.roll(photographs, 1, axis=0)) / 2).astype(np.uint8)
+
+
+def copied(rendered, folder):
+    """With its recordings."""
+    shutil.copytree(rendered.folder, folder / "study")
+    return load_study(folder / "study")
+
+
+def test_a_third_method_is_given_the_model_units_at_once_and_their_photographs(rendered, tmp_path, monkeypatch):
+    monkeypatch.setattr(Group, "made", fail)
+    study, means = copied(rendered, tmp_path), Means()
+    manifest = render(study, methods={"synthetic": means})
+    # Two units and a null one.
+    assert means.together == [2, 1]
+    assert list(Pack(study.pack).damage()) == [] and list(Pack(study.pack).left_over()) == []
+    before, arm = Pack(rendered.pack).manifest, manifest.arm(SYNTHETIC)
+    assert manifest.arm("net-natural-easy") == before.arm("net-natural-easy")
+    assert [entry.unit for entry in arm.units] == [entry.unit for entry in before.arm(SYNTHETIC).units]
+    model = load_model(study.file.models["net"], study.folder, study.file.study.seed)
+    for entry in arm.units:
+        assert entry.visualised is None
+        (layer,) = describe_layers(model.module, [entry.unit.layer], 32)
+        for side in ("min", "max"):
+            (references,) = {panel.references.side(side) for panel in entry.panels}
+            assert {manifest.sources[exemplar.image] for exemplar in references} == {f"{MEAN}, {side}"}
+            pixels = np.stack([read_image(Pack(study.pack).image(exemplar.image), 32) for exemplar in references])
+            told = [exemplar.activation for exemplar in references]
+            assert activations(model, layer, entry.unit.channel, pixels).tolist() == pytest.approx(told, rel=1e-4, abs=1e-6)
+    assert f"{MEAN}, max" in write_gallery(study).read_text()
+
+    first = VoidedUnit(arm=SYNTHETIC, unit=arm.units[0].unit.key, revision=2)
+    voided = Amendment(name="void-1", kind="void", at=datetime.now(UTC), tasks={}, units=(first,))
+    with pytest.raises(FactoryError, match=f"^{SYNTHETIC}: its images were made by another method than feature visualisation"):
+        make_anew(study, voided)
+    make_anew(study, voided, methods={"synthetic": means})
+    (anew, *others) = Pack(study.pack).shown(["void-1"]).arm(SYNTHETIC).units
+    assert others == list(arm.units[1:]) and anew.panels != arm.units[0].panels
+    assert {Pack(study.pack).shown(["void-1"]).sources[e.image] for e in anew.panels[0].references.max} == {f"{MEAN}, max"}
+
+
+class Forgetful(Means):
+    """Leaves something out."""
+
+    def __init__(self, units, images):
+        super().__init__()
+        self.units, self.images = units, images
+
+    def explain(self, asked):
+        for explanation in islice(super().explain(asked), self.units):
+            both = SidePair(min=explanation.batches[0].min[: self.images], max=explanation.batches[0].max)
+            yield Explanation((both,) * len(explanation.batches))
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        (Forgetful(units=2, images=9), f"{SYNTHETIC}: Forgetful explains 2 of 3 units"),
+        (
+            Forgetful(units=3, images=8),
+            "Forgetful gives 8 images of the lower side and 9 of the upper one; a panel shows 9 of each",
+        ),
+    ],
+)
+def test_a_method_that_leaves_out_units_or_images_is_named(rendered, tmp_path, method, said):
+    with pytest.raises(FactoryError, match=re.escape(said)):
+        render(copied(rendered, tmp_path), methods={"synthetic": method})

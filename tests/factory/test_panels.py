@@ -53,6 +53,7 @@ class _Sample:
     """What it asks of a sample; every unit has activations of its own."""
 
     units = UNITS
+    network = None
 
     def __init__(self, images):
         self.recording = _Recording(_Images(images))

@@ -102,6 +102,24 @@ def test_bfloat16_reaches_what_float32_reaches(model, layer):
     assert np.mean(rough.activations) == pytest.approx(np.mean(exact.activations), rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("source", "deep", "span"), [("timm:test_resnet", "layer4.0.conv2", 0.1), ("timm:test_vit", "blocks.1.mlp.fc1", 1.0)]
+)
+def test_deep_in_a_network_bfloat16_costs_neither_activation_nor_diversity(source, deep, span, tmp_path):
+    network = load_model(ModelSection(source=source, layers=(deep,), input_size=32), tmp_path, 1)
+    (layer,) = describe_layers(network.module, [deep], 32)
+    targets = [Target(layer, channel, side, span) for channel in (1, 2) for side in ("min", "max")]
+    settings = [VisualisationSection(size=32, steps=24, diversity=0.1, precision=name) for name in ("float32", "bfloat16")]
+    exact, rough = (visualise(Visualiser(network, each), targets, [1, 2, 3, 4]) for each in settings)
+
+    def driven(made):
+        return sum(target.sign * np.mean(each.activations) for target, each in zip(targets, made, strict=True))
+
+    assert not np.array_equal(exact[0].pixels, rough[0].pixels)
+    assert driven(exact) > 0 and driven(rough) >= 0.95 * driven(exact)
+    assert np.mean([each.alike for each in rough]) <= np.mean([each.alike for each in exact]) + 0.05
+
+
 class Rooted(torch.nn.Module):
     """The root of what is always zero or less has no gradient, and no value below zero."""
 

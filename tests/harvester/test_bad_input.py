@@ -2,25 +2,31 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from rich.console import Console
 
 from crowd_imi.allocation import Arrival, arrive, hand_in
+from crowd_imi.cli.status_screen import screen
 from crowd_imi.errors import PlatformError
-from crowd_imi.harvester import Difference, harvest, status
-from crowd_imi.harvester.collect import Known
+from crowd_imi.harvester import Difference, Status, harvest, status
+from crowd_imi.harvester.collect import Inbox, Known
 from crowd_imi.harvester.money import pay_reward
 from crowd_imi.harvester.rejections import reject
+from crowd_imi.keys import study_key
 from crowd_imi.platforms.base import PostingRequest
+from crowd_imi.platforms.mturk.notifications import Notice
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.platforms.standins.prolific.desk import Account
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.records import Money
 from crowd_imi.store import SimulatedClock, Store, StoreKind
+from crowd_imi.store.notices import note
 from crowd_imi.store.tables import Posting, Visit
 from crowd_imi.study import Study
 from tests.contract.mturk import mturk
@@ -70,6 +76,10 @@ class There:
         with self.store.read() as session:
             now = session.get_one(Visit, visit.id)
             return now.state, now.payment
+
+
+def differing(visit: Visit, *, here: str, there: str) -> Difference:
+    return Difference(visits=1, which=(visit.id,), here=here, payment="unpaid", there=there)
 
 
 def posted(folder: Path, rig: Any, name: str) -> There:
@@ -162,10 +172,10 @@ def test_who_hands_in_there_in_the_middle_of_the_trials_is_shown_until_a_person_
     turk.begin(visit)
     turk.rig.hand_in(query)
     assert turk.go().paid == 0
-    assert turk.status().differences == (Difference(visits=1, here="answering", payment="unpaid", there="awaiting_review"),)
+    assert turk.status().differences == (differing(visit, here="answering", there="awaiting_review"),)
     turk.clock.set(turk.clock.now() + 121 * 60_000)
     assert turk.go().paid == 0 and turk.state(visit) == ("timed_out", "unpaid")
-    assert turk.status().differences == (Difference(visits=1, here="timed_out", payment="unpaid", there="awaiting_review"),)
+    assert turk.status().differences == (differing(visit, here="timed_out", there="awaiting_review"),)
     assert pay_reward(turk.study, turk.store, turk.rig.platform, visit.id) == "approved"
     assert turk.go().refused == () and turk.state(visit) == ("timed_out", "paid") and turk.status().differences == ()
 
@@ -186,7 +196,7 @@ def test_a_wrong_code_of_somebody_who_did_not_finish_is_shown(prolific: There):
     prolific.begin(visit)
     prolific.rig.complete(query, "GUESSED")
     assert prolific.go().paid == 0
-    assert prolific.status().differences == (Difference(visits=1, here="answering", payment="unpaid", there="wrong_code"),)
+    assert prolific.status().differences == (differing(visit, here="answering", there="wrong_code"),)
     platform, reason = prolific.rig.platform, "The code that you typed was never shown to you, and no question was answered. " * 2
     with pytest.raises(PlatformError, match=r"no category WRONG_CODE; take one of .*BAD_CODE"):
         reject(prolific.study, prolific.store, platform, visit.id, reason, "WRONG_CODE")
@@ -201,25 +211,129 @@ def test_the_right_code_of_somebody_who_was_never_here_is_shown_and_not_paid(pro
     assert prolific.status().strays == 1
 
 
+def another_posting(crowd: Crowd) -> str:
+    request = PostingRequest(
+        intent="other",
+        title="Another",
+        description="Another",
+        arrival_url="http://127.0.0.1:1/arrive",
+        reward=Money(amount=150, currency="USD"),
+        places=3,
+        minutes=6,
+        completion_code="OTHER",
+    )
+    return crowd.platform.post(request)
+
+
 def test_a_submission_for_another_posting_is_none_of_ours(tmp_path: Path):
     crowd = Crowd.posted(tmp_path)
     known = Known()
     harvest(crowd.study, crowd.store, crowd.platform, known)
-    reward = Money(amount=150, currency="USD")
-    other = crowd.platform.post(
-        PostingRequest(
-            intent="other",
-            title="Another",
-            description="Another",
-            arrival_url="http://127.0.0.1:1/arrive",
-            reward=reward,
-            places=3,
-            minutes=6,
-            completion_code="OTHER",
-        )
-    )
+    other = another_posting(crowd)
     stranger = crowd.platform.take(other, "stranger").id
     crowd.platform.complete(stranger, "OTHER")
     assert harvest(crowd.study, crowd.store, crowd.platform, known, {stranger}).quiet
     assert stranger not in known.listed[crowd.posting.platform_id]
     assert crowd.paid() == 0 and status(crowd.study, crowd.store, crowd.platform).strays == 0
+
+
+def looks(now: Status) -> str:
+    console = Console(width=400)
+    with console.capture() as capture:
+        console.print(screen(now, None))
+    return capture.get().partition("Needs a look")[2]
+
+
+def test_who_has_a_place_of_the_pilot_and_no_visit_here_is_shown_after_the_study_is_posted_too(tmp_path: Path):
+    crowd = Crowd.posted(tmp_path)
+    pilot = another_posting(crowd)
+    about = {"places": 3, "state": "open", "created_at": crowd.clock.now()}
+    with crowd.store.write() as session:
+        session.add(Posting(id="pilot", label="pilot", platform="local", platform_id=pilot, **about))
+    crowd.platform.complete(crowd.platform.take(pilot, "stranger").id, "OTHER")
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert (now.strays, now.strays_are) == (1, {"awaiting_review": 1})
+    assert "1 handed in on local without a visit here: `crowd-imi ledger` names them" in looks(now)
+
+
+def test_a_stray_is_shown_by_what_can_be_done_until_somebody_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    crowd = Crowd.posted(tmp_path)
+    for name in ("at it", "paid", "odd"):
+        crowd.take(name)
+    crowd.platform.approve(crowd.submission_of("paid"))
+    odd, listed = crowd.submission_of("odd"), crowd.platform.submissions
+    monkeypatch.setattr(
+        crowd.platform,
+        "submissions",
+        lambda posting: [s.model_copy(update={"status": "PROCESSING"}) if s.id == odd else s for s in listed(posting)],
+    )
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert now.strays_are == {"PROCESSING": 1, "active": 1, "approved": 1}
+    shown = [line for line in looks(now).splitlines() if "•" in line]
+    assert len(shown) == 2 and "1 took a place on local without coming in here" in shown[0]
+    assert "1 on local without a visit here: PROCESSING there, which nobody here knows" in shown[1]
+
+
+def test_who_handed_in_without_finishing_is_named_with_what_can_be_done(tmp_path: Path):
+    crowd = Crowd.posted(tmp_path)
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.hand_in("anna")
+    shown = looks(status(crowd.study, crowd.store, crowd.platform))
+    assert f"`crowd-imi pay --visit ID --approve` or `crowd-imi reject --visit ID` ({visit.id})" in shown
+
+
+class Queue:
+    """What SQS brings, in the order in which it is asked."""
+
+    def __init__(self, *notices: Notice) -> None:
+        self.notices = notices
+
+    @contextmanager
+    def taken(self) -> Iterator[tuple[Notice, ...]]:
+        yield self.notices
+
+
+class Asked:
+    """A platform that must not be asked anything."""
+
+    def __init__(self, platform: Any) -> None:
+        self.name, self.capabilities = platform.name, platform.capabilities
+
+
+def test_a_notice_of_another_studys_hit_is_counted_once_and_asks_nothing(turk: There):
+    query = turk.take("anna")
+    visit = turk.arrive(query)
+    turk.finish(visit)
+    told = [
+        Notice("one", "AssignmentSubmitted", "ANOTHERHIT", "STRANGER"),
+        Notice("two", "AssignmentAccepted", "HIT", "CAMEANDWENT"),  # nobody lists who only accepted: it may be ours
+        Notice("three", "AssignmentReturned", "HIT", query["assignmentId"]),
+    ]
+    inbox = Inbox(turk.study, turk.store, Asked(turk.rig.platform), Queue(told[0]))
+    for _ in range(2):
+        assert inbox.news() == frozenset()
+        inbox.looked()
+    assert turk.status().events_elsewhere == 1
+    inbox = Inbox(turk.study, turk.store, Asked(turk.rig.platform), Queue(*told))
+    assert inbox.news() == {query["assignmentId"]}
+    turk.rig.hand_in(query)
+    assert turk.go().valid == 1
+    now = turk.status()
+    assert now.events_elsewhere == 1 and now.strays == 0
+
+
+def test_a_webhooks_word_of_another_study_is_counted_and_asks_nothing(prolific: There):
+    query, stray = prolific.take("anna"), prolific.take("ben")
+    prolific.arrive(query)
+    key = study_key(prolific.study.key)
+    for event, submission in enumerate((query["SESSION_ID"], stray["SESSION_ID"], "another-studys", "another-studys")):
+        note(prolific.store, key, f"event-{event}", submission)
+    inbox = Inbox(prolific.study, prolific.store, Asked(prolific.rig.platform))
+    assert inbox.news() == {query["SESSION_ID"]}
+    now = prolific.status()
+    assert (now.events_elsewhere, now.strays) == (2, 1)
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(screen(now, None))
+    assert "2 of the last days named no submission of this study and were passed over" in capture.get()

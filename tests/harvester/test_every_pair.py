@@ -118,9 +118,10 @@ def test_a_status_that_nobody_has_heard_of_is_shown_for_every_state(after, state
 
 
 def test_what_doesnt_fit_is_shown(after):
-    _, now = after
-    assert Difference(visits=1, here="answering", payment="unpaid", there="awaiting_review") in now.differences
-    assert Difference(visits=1, here="consented", payment="rejected", there="rejected") in now.differences
+    outcomes, now = after
+    for here, payment, there in (("answering", "unpaid", "awaiting_review"), ("consented", "rejected", "rejected")):
+        which = (outcomes[f"{here}-{there}"][0].id,)
+        assert Difference(visits=1, which=which, here=here, payment=payment, there=there) in now.differences
 
 
 def test_nobody_who_is_owed_stands_nowhere(after):

@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,9 +11,10 @@ from crowd_imi.harvester import harvest
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import create_store, launch
-from crowd_imi.store import StoreKind
+from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.tables import Intent
-from tests.harvester.crowd import SMALL, Crowd, restore, save
+from crowd_imi.store.tasks import load_tasks
+from tests.harvester.crowd import SMALL, Crowd, clock, restore, save
 from tests.harvester.death import Death, DyingPlatform, DyingStore, Killed
 from tests.tiny import STUDY_TOML, fake_plan, write_study
 
@@ -25,9 +29,11 @@ def the_killed_process_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "kill", no_such_process)
 
 
-def busy(folder: Path) -> Crowd:
+TOML = STUDY_TOML.replace("cap = 5000", "cap = 900")
+
+
+def busy(crowd: Crowd) -> Crowd:
     """Everything that one round has to do at once."""
-    crowd = Crowd.posted(folder, STUDY_TOML.replace("cap = 5000", "cap = 900"))
     crowd.begin(crowd.arrive("slow"))
     crowd.take("stray")
     harvest(crowd.study, crowd.store, crowd.platform)
@@ -47,7 +53,7 @@ def rounds(crowd: Crowd) -> dict[str, object]:
 
 
 def test_a_harvest_killed_at_any_moment_comes_to_the_same_end(tmp_path: Path):
-    crowd = busy(tmp_path)
+    crowd = busy(Crowd.posted(tmp_path, TOML))
     start = crowd.save()
     end = rounds(crowd)
     assert end["paid"] == 450
@@ -66,6 +72,26 @@ def test_a_harvest_killed_at_any_moment_comes_to_the_same_end(tmp_path: Path):
             moment += 1
     # 3 payments, 2 releases, 1 reading of statuses and places: each a moment before and after, and the commits.
     assert moment > 40
+
+
+def test_harvesters_ended_by_sigkill_on_postgresql_come_to_the_same_end(tmp_path: Path, postgres: Callable[[], str]):
+    study, urls, there = write_study(tmp_path / "there", TOML), (postgres(), postgres()), clock()
+    plan = fake_plan(study)
+    about = {"study": plan.study, "plan_sha256": plan.sha256, "pack_sha256": plan.pack_sha256}
+    store = Store.create(*urls, StoreKind.REHEARSAL, about, there, lambda session: load_tasks(session, plan))
+    crowd = busy(Crowd(study, store))
+    words = [sys.executable, "-m", "tests.harvester.sigkilled", str(study.folder), *urls, str(there.now())]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    # After 10, 15, 22, 33, 49 moments and so on, of some eighty.
+    assert int(done.stdout) >= 5
+    end = rounds(crowd)
+    assert end == rounds(busy(Crowd.posted(tmp_path / "unkilled", TOML)))
+    with store.read() as session:
+        intents = session.scalars(select(Intent).where(Intent.operation == "approve")).all()
+    assert (end["paid"], [i.state for i in intents]) == (450, ["done"] * 3)
+    assert sorted(crowd.people()[i.subject] for i in intents) == ["bad", "good", "lost"]
+    store.close()
 
 
 def test_publishing_killed_at_any_moment_posts_once(tmp_path: Path):

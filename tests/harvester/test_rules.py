@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from crowd_imi.errors import CapReached, HarvestError, PublishError
-from crowd_imi.harvester import harvest
+from crowd_imi.harvester import harvest, status
 from crowd_imi.harvester.bonus_list import plan_payout
 from crowd_imi.harvester.money import Compensation, pay
 from crowd_imi.platforms.base import Capability
@@ -109,6 +109,13 @@ MANY = SMALL.replace("units = 6\nresponses = 2", "units = 6\nresponses = 12").re
 """Two arms with 12 tasks each."""
 
 
+PAY = "`crowd-imi pay STUDY --from STUDY/top-up.csv`"
+
+
+def said_next(crowd: Crowd) -> tuple[str, ...]:
+    return status(crowd.study, crowd.store, crowd.platform).next
+
+
 def test_people_who_are_paid_too_little_stop_new_places_and_a_top_up_is_proposed(tmp_path: Path):
     crowd = posted(tmp_path, "floor_per_hour = 1200", MANY)
     for number in range(9):
@@ -121,6 +128,7 @@ def test_people_who_are_paid_too_little_stop_new_places_and_a_top_up_is_proposed
     # 12.00 an hour for ten minutes are 200 cents: 50 more than everybody got.
     assert proposal is not None and len(proposal.visits) == 10
     assert (proposal.each.amount, proposal.per_hour.amount, proposal.floor.amount) == (50, 900, 1200)
+    assert said_next(crowd) == (f"no more places are offered until the top-up is paid ({PAY}); the harvest after that goes on",)
     assert crowd.free() == 0 and all(bonuses(crowd, f"p{number}") == [] for number in range(10))
     with crowd.store.read() as session:
         visits = [session.get_one(Visit, visit) for visit in proposal.visits]
@@ -149,12 +157,20 @@ def test_where_places_cant_be_taken_back_the_posting_is_paused_until_the_top_up_
     posting = crowd.posting.platform_id
     assert crowd.platform.places(posting) == 24 and crowd.platform.state(posting) == "paused"
     assert go(crowd).top_up is not None and crowd.platform.state(posting) == "paused"
+    assert said_next(crowd) == (
+        f"paused, as people are paid too little: nobody new is let in; once the top-up is paid ({PAY}), the next harvest opens "
+        "it again",
+    )
     for visit in proposal.visits:
         pay(crowd.study, crowd.store, crowd.platform, Compensation(visit, proposal.each, "top-up", "It took longer."))
+    assert said_next(crowd) == (
+        "paused, as people were paid too little: nobody new is let in; they aren't any more, and the next harvest opens it again",
+    )
     assert go(crowd).top_up is None and crowd.platform.state(posting) == "open"
     crowd.platform.pause(posting)  # by a person, whom no harvest contradicts
     go(crowd)
     assert crowd.platform.state(posting) == "paused"
+    assert said_next(crowd) == ("paused: nobody new is let in; `crowd-imi resume` opens it again, `crowd-imi stop` ends it",)
 
 
 @pytest.mark.parametrize("floor", [900, 0])

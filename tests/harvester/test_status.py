@@ -58,7 +58,9 @@ def test_differences_are_shown(crowd: Crowd):
     crowd.hand_in("anna")
     crowd.take("stray")
     now = status(crowd.study, crowd.store, crowd.platform)
-    assert now.differences == (Difference(visits=1, here="answering", payment="unpaid", there="awaiting_review"),)
+    assert now.differences == (
+        Difference(visits=1, which=(visit.id,), here="answering", payment="unpaid", there="awaiting_review"),
+    )
     assert now.strays == 1
 
 
@@ -101,3 +103,40 @@ def test_what_participants_wrote_is_shown_without_who_they_are_and_cannot_steer_
     with console.capture() as capture:
         console.print(screen(status(crowd.study, crowd.store, crowd.platform), "first"))
     assert "status STUDY --rehearsal first --remarks" in " ".join(capture.get().split())
+
+
+def many_arms(folder: Path, count: int) -> Crowd:
+    """As many arms as the paper has, with names about as long."""
+    head, _, rest = SMALL.partition("[models.toy]")
+    names = [f"wide_resnet50_{number}" for number in range(count)]
+    models = "".join(f'[models.{name}]\nsource = "timm:resnet10t"\nlayers = ["layer*"]\n\n' for name in names)
+    arms = "".join(f'[[arms]]\nmodel = "{name}"\ncondition = "synthetic"\nunits = 6\nresponses = 1\n\n' for name in names)
+    return Crowd.posted(folder, head + models + arms + rest[rest.index("[panels]") :])
+
+
+def test_twenty_three_arms_are_one_screen_with_a_line_each(tmp_path: Path):
+    crowd = many_arms(tmp_path, 23)
+    crowd.take_part("anna")
+    crowd.decline(crowd.arrive("ben"))
+    crowd.fail_practice(crowd.arrive("carl"))
+    harvest(crowd.study, crowd.store, crowd.platform)
+    crowd.begin(crowd.arrive("dora"))
+    crowd.hand_in("dora")
+    for stray in ("emil", "fay"):
+        crowd.take(stray)
+    crowd.hand_in("emil")
+    refused = tuple(f"refusal {number}" for number in range(20))
+    now = status(crowd.study, crowd.store, crowd.platform).model_copy(update={"remarks": refused})
+    shown = {}
+    for width in (80, 120):
+        console = Console(width=width)
+        with console.capture() as capture:
+            console.print(screen(now, None))
+        shown[width] = capture.get().splitlines()
+        assert len(shown[width]) <= 50 and all(len(line) <= width for line in shown[width])
+        assert all(sum(arm.arm in line.split() for line in shown[width]) == 1 for arm in now.arms)
+    # Twenty refusals, two kinds of strays and one of differences, of which six are shown.
+    assert any("and 17 more: `--json` has everything" in line for line in shown[120])
+    everybody = next(line.split() for line in shown[120] if line.startswith("all "))
+    assert everybody[-4:] == ["1", "4", "1", "1"]  # one excluded; of four who came one left and one failed the practice
+    assert any("1 declined, 1 failed practice" in " ".join(line.split()) for line in shown[80])

@@ -42,15 +42,15 @@ def test_a_link_without_its_ids_is_refused(run):
 def test_ids_that_the_platform_doesnt_know_are_refused(run):
     visitor = Visitor(run.app)
     assert refusal(visitor.arrive("ann", "invented", run.posting)) == (404, "unknown-submission")
-    assert refusal(visitor.arrive("ann", run.take("ann"), "invented")) == (404, "bad-link")
+    assert refusal(visitor.arrive("ann", run.take("ann"), "invented")) == (403, "not-ours")
     assert visits(run) == []
 
 
 @pytest.mark.parametrize(
     ("error", "status", "code"),
-    [(BadLink, 404, "bad-link"), (MalformedLink, 404, "malformed-link"), (ForgedLink, 403, "forged-link")],
+    [(BadLink, 403, "not-ours"), (MalformedLink, 404, "malformed-link"), (ForgedLink, 403, "forged-link")],
 )
-def test_missing_malformed_and_forged_ids_are_told_apart(run, monkeypatch, error, status, code):
+def test_made_up_malformed_and_forged_ids_are_told_apart(run, monkeypatch, error, status, code):
     def refuses(query):
         raise error("what the platform found wrong")
 
@@ -114,7 +114,7 @@ def test_opening_the_link_again_ends_the_old_page_and_goes_on(run):
 
 def test_nothing_of_a_link_comes_back_in_the_page(run):
     reply = Visitor(run.app).get("/arrive", participant="<script>alert(1)</script>", submission="{{7*7}}", posting="${1}")
-    assert refusal(reply) == (404, "bad-link")
+    assert refusal(reply) == (403, "not-ours")
     assert "alert" not in reply.text
     assert "49" not in reply.text
 
@@ -168,7 +168,8 @@ def test_a_previews_link_works_again_and_again_and_only_for_a_preview(make_run):
         assert visitor.view()["step"] == "consent"
     visitor.answer_all()
     assert visitor.post("/api/submit", {"feedback": "fine"}).json == {"step": "done", "completion": None}
-    assert refusal(Visitor(run.app).get("/preview", token=token + "x")) == (404, "bad-link")
+    assert refusal(Visitor(run.app).get("/preview", token=token + "x")) == (403, "not-ours")
+    assert refusal(Visitor(run.app).get("/preview")) == (404, "bad-link")
     assert {visit.label for visit in visits(run)} == {"preview"}
 
 

@@ -10,8 +10,10 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.serving import make_server
 
 from crowd_imi.errors import PagesError, StoreError
-from crowd_imi.harvester import harvest
+from crowd_imi.harvester import harvest, status
 from crowd_imi.pages.dashboard import create_app, require_password, take_snapshot
+from crowd_imi.platforms.base import PostingState
+from crowd_imi.publisher.steering import steer
 from crowd_imi.store.engine import database_urls
 from crowd_imi.store.read_only import ReadOnlyStore
 from crowd_imi.store.tables import PageTime, Person, Visit
@@ -73,6 +75,39 @@ def test_money_and_the_hourly_pay_are_as_they_really_are(crowd, looking):
     assert (now.pay.hourly.amount, now.pay.promised.amount, now.pay.minutes) == (900, 1500, 10.0)
 
 
+def test_owed_is_what_status_has_committed_and_not_spent_with_bonuses_by_rule(tmp_path):
+    crowd = Crowd.posted(tmp_path, SMALL.replace("cap = 5000", "cap = 5000\nbonus = 20"))
+    looking = ReadOnlyStore.look(database_urls(tmp_path)[0])
+    crowd.take_part("anna")
+    crowd.take_part("ben", good=False)
+    harvest(crowd.study, crowd.store, crowd.platform)
+    crowd.take_part("carl")
+    crowd.begin(crowd.arrive("dora"))
+    now, said = take_snapshot(crowd.study, looking, crowd.clock.now()), status(crowd.study, crowd.store, crowd.platform)
+    looking.close()
+    # Anna has 150 + 20 and Ben, who failed catch trials, 150; Carl and Dora are owed 150, and may earn 20 each.
+    assert (now.money.spent.amount, now.money.owed.amount) == (320, 340)
+    assert now.money.owed.amount == said.committed.amount - said.spent.amount
+
+
+def test_a_stopped_study_is_complete_when_status_says_so(tmp_path):
+    crowd = Crowd.posted(tmp_path)
+    looking = ReadOnlyStore.look(database_urls(tmp_path)[0])
+    crowd.take_part("anna")
+    carl = crowd.arrive("carl")
+    steer(crowd.study, crowd.store, crowd.platform, PostingState.STOPPED)
+    found = []
+    for _ in range(3):
+        shown = take_snapshot(crowd.study, looking, crowd.clock.now()).complete
+        found.append((shown, status(crowd.study, crowd.store, crowd.platform).complete))
+        harvest(crowd.study, crowd.store, crowd.platform)
+        if crowd.state(carl)[0] == "arrived":
+            crowd.platform.give_back(crowd.submission_of("carl"))
+    looking.close()
+    # Carl is at it at first; then he has given it back there, and the next harvest reads that.
+    assert found == [(False, False), (False, False), (True, True)]
+
+
 def test_a_study_without_visits_has_nothing_to_show_and_no_error(tmp_path):
     crowd = Crowd.posted(tmp_path, SMALL)
     looking = ReadOnlyStore.look(database_urls(tmp_path)[0])
@@ -88,6 +123,17 @@ def test_problems_are_sentences(crowd, looking):
     assert late.arrived_at == crowd.clock.now()
     assert any("wait for a verdict" in problem for problem in now.problems), now.problems
     assert all(not re.search(r"[{}]", problem) for problem in now.problems)
+
+
+def test_who_handed_in_without_having_been_here_is_a_problem_until_somebody_decided(crowd, looking):
+    crowd.take("stranger")
+    crowd.hand_in("stranger")
+    found = []
+    for decide in (lambda submission: None, crowd.platform.approve):
+        decide(crowd.submission_of("stranger"))
+        harvest(crowd.study, crowd.store, crowd.platform)
+        found.append([p for p in take_snapshot(crowd.study, looking, crowd.clock.now()).problems if "pay or reject" in p])
+    assert found == [["1 submissions on the platform wait for you to pay or reject them; `crowd-imi status` says how"], []]
 
 
 def test_the_database_refuses_to_be_written_and_people_arent_reached(crowd, looking):

@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from playwright.sync_api import Browser
@@ -199,15 +199,40 @@ def test_a_return_url_is_where_people_are_sent(invite: Invite):
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?invitation=", "?invitation=forged", "?open=forged", "?invitation=a%00b", "?invitation=%C3%A9"]
+    ("query", "refused"),
+    [
+        ("", (404, "bad-link")),
+        ("?invitation=", (404, "bad-link")),
+        ("?visitor=0123456789abcdef", (404, "bad-link")),
+        ("?invitation=forged", (403, "not-ours")),
+        ("?open=forged", (403, "not-ours")),
+        ("?invitation=a%00b", (404, "malformed-link")),
+        ("?invitation=%C3%A9", (404, "malformed-link")),
+    ],
 )
-def test_links_that_arent_ours_are_refused(invite: Invite, query: str):
+def test_links_that_arent_ours_are_refused(invite: Invite, query: str, refused: tuple[int, str]):
     study = invite()
     for address in ("/join", "/arrive", "/finished"):
         # What no link of ours can hold is malformed; the last page reads nothing but its token, which isn't there.
-        code = "malformed-link" if "%" in query and address != "/finished" else "bad-link"
-        assert refusal(Guest(study.app).get(f"{address}{query}")) == (404, code)
+        expected = (404, "bad-link") if address == "/finished" else refused
+        assert refusal(Guest(study.app).get(f"{address}{query}")) == expected
     assert study.statuses() == []
+
+
+def test_a_link_that_is_whole_and_that_nobody_here_signed_isnt_called_incomplete(invite: Invite):
+    study = invite("\n[link]\nopen = true\n")
+    visitor = Guest(study.app)
+    come(visitor, study.url("anna"))
+    opened = study.platform.open_link(study.posting)
+    assert opened is not None
+    for url in (study.url("ben"), opened, f"{opened}&visitor={'0' * 16}", finish(visitor)):
+        signed, *more = parse_qsl(urlsplit(url).query)
+        changed = urlencode([(signed[0], f"x{signed[1]}"), *more])
+        for address in ["/finished"] if signed[0] == "token" else ["/join", "/arrive"]:
+            reply = Guest(study.app).get(f"{address}?{changed}")
+            assert refusal(reply) == (403, "not-ours")
+            assert "nobody here made it" in reply.text and study.study.file.pages.contact in reply.text
+    assert study.statuses() == ["awaiting_review"]
 
 
 def test_studies_on_other_platforms_have_neither_page(run: Run):

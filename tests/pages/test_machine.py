@@ -28,7 +28,7 @@ from crowd_imi.store.tables import Answer, Event, PageTime, Person, PracticeAnsw
 from tests.pages.visitor import Visitor, right_row, wrong_row
 from tests.tiny import STUDY_TOML
 
-EXAMPLES, STEPS = 80, 15
+EXAMPLES, STEPS = 50, 15
 SOAK_EXAMPLES = 10_000
 SHORT = STUDY_TOML.replace("trials = 6\ncatch = 2", "trials = 2\ncatch = 1").replace("min_row_choices = 1", "min_row_choices = 0")
 OVER = ("declined", "failed_practice", "done", "incompatible")

@@ -4,17 +4,32 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
+from sqlalchemy.orm import Session
+
 from crowd_imi.ledger import books
-from crowd_imi.lifecycle import OWED, VisitState
+from crowd_imi.lifecycle import OWED, UNDER_WAY, PlatformStatus, VisitState
 from crowd_imi.pages.dashboard.problems import problems
-from crowd_imi.platforms.opening import choice_of
+from crowd_imi.platforms.base import PostingState
+from crowd_imi.platforms.opening import PlatformName, choice_of, price_on
+from crowd_imi.promises import Promised, promised_at
 from crowd_imi.records import Money, Record
-from crowd_imi.stock import ArmStatus, TaskStatus, arm_status, excluded_by, take_stock, task_statuses
+from crowd_imi.stock import (
+    ArmStatus,
+    Stock,
+    TaskStatus,
+    all_complete,
+    arm_status,
+    committed,
+    excluded_by,
+    take_stock,
+    task_statuses,
+    waits_for_a_verdict,
+)
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.money import current_cap, current_price
-from crowd_imi.store.postings import postings
+from crowd_imi.store.postings import MAIN, PILOT, postings
 from crowd_imi.store.progress import VisitProgress, count_strays, reaction_times, units_so_far, visits_so_far
-from crowd_imi.store.submissions import verdicts
+from crowd_imi.store.submissions import verdicts, visits_of
 from crowd_imi.study import Study
 
 HOUR_MS = 3_600_000
@@ -85,7 +100,7 @@ class MoneyView(Record):
 
     spent: Money
     owed: Money
-    """To who is done, or at it and may finish."""
+    """To who is done, or at it and may finish, with the bonuses that they may earn."""
     held: Money
     """Owed, but over the cap."""
     cap: Money
@@ -102,6 +117,7 @@ class Snapshot(Record):
     posting: str
     """none, or the state of the newest posting."""
     complete: bool
+    """As ``status`` says: nobody is at a task, and each has its valid response, or is short, or the study was stopped."""
     at: int
     """Milliseconds since 1970, by the server's clock."""
     arms: tuple[ArmView, ...]
@@ -120,22 +136,29 @@ def take_snapshot(study: Study, store: Store, now: int) -> Snapshot:
         store: read only.
         now: milliseconds since 1970.
     """
-    pay, tasks = study.file.pay, study.file.tasks
+    pay, tasks, platform = study.file.pay, study.file.tasks, choice_of(store).name
     with store.read() as session:
         price = Money(amount=current_price(session, pay.reward), currency=pay.currency)
         cap = current_cap(session, pay.cap)
         visits, units, times = visits_so_far(session), units_so_far(session), reaction_times(session)
         judged, ledger, strays = verdicts(session), books(session), count_strays(session)
         posted = postings(session)
-    stock = take_stock(study, store, price)
+        bonuses = _bonuses(session, study, platform)
+    stock, pilots = (
+        take_stock(study, store, price, label, beside=bonuses.beside, each_beside=bonuses.each) for label in (MAIN, PILOT)
+    )
+    moment = _study_time(store, visits, now)
+    with store.read() as session:
+        promised = committed(session, stock, price, bonuses.beside)
+        complete = _is_complete(session, study, {MAIN: stock, PILOT: pilots}, moment)
     places = task_statuses(stock)
     return Snapshot(
         study=study.file.study.name,
         title=study.file.study.title,
-        platform=choice_of(store).name,
+        platform=platform,
         kind=store.kind.value,
         posting=posted[-1].state if posted else "none",
-        complete=stock.complete,
+        complete=complete,
         at=now,
         arms=tuple(
             ArmView(
@@ -151,12 +174,32 @@ def take_snapshot(study: Study, store: Store, now: int) -> Snapshot:
         excluded_by=excluded_by(verdict for _, verdict in judged),
         money=MoneyView(
             spent=Money(amount=ledger.spent, currency=pay.currency),
-            owed=Money(amount=max(0, stock.unpaid * price.amount - ledger.held), currency=pay.currency),
+            owed=Money(amount=max(0, promised - ledger.spent - ledger.held), currency=pay.currency),
             held=Money(amount=ledger.held, currency=pay.currency),
             cap=Money(amount=cap, currency=pay.currency),
         ),
         pay=_pay(study, visits),
-        problems=problems(study, store, stock, ledger, visits, strays, _study_time(store, visits, now)),
+        problems=problems(study, store, stock, ledger, visits, strays, moment),
+    )
+
+
+def _bonuses(session: Session, study: Study, platform: PlatformName) -> Promised:
+    """What the rule's bonus takes, at the fee that the platform is known to take."""
+    pay = study.file.pay
+    one = price_on(study, platform, Money(amount=pay.bonus, currency=pay.currency)) if pay.bonus else None
+    return promised_at(session, study, platform, 0 if one is None else one.amount)
+
+
+def _is_complete(session: Session, study: Study, stocks: Mapping[str, Stock], now: int) -> bool:
+    """As ``status`` reckons it, by what the last harvest read of the platform."""
+    posted = [posting for posting in postings(session) if posting.platform_id is not None]
+    if not all_complete(stocks, {posting.label: PostingState(posting.state) for posting in posted}):
+        return False
+    visits = (visit for posting in posted for visit in visits_of(session, posting.id))
+    return not any(
+        visit.state in UNDER_WAY
+        or waits_for_a_verdict(study, visit, now, shown_up=visit.platform_state not in (None, PlatformStatus.ACTIVE))
+        for visit in visits
     )
 
 
