@@ -14,11 +14,15 @@ Figures
     diversity_ratio                     seconds of lucent's diversity over ours, with gradients: 9 images, 2,048 channels, 8 × 8
     procedure_ratio                     passes of the published search over those of the adaptive one, both scaled down alike
                                         (steps / 20, 3 bisections), on the demo's trained network
-    adaptive_activation, adaptive_diversity   shares of unit sides for which the adaptive search reaches at least 0.98 of what the
-                                        published one does of the unit's range, and images at most as alike (within 0.01)
-    published_drive, adaptive_drive     mean activation reached, in the unit's range over the photographs: 0 is its weakest, 1 its
-                                        strongest for that side
-    published_alike, adaptive_alike     mean cosine between the Gram matrices of the eight images that were to differ
+    drive_ratio, alike_ratio            of the adaptive search over the published one, means over unit sides: of the activation that
+                                        the nine images reach (of the unit's range over the photographs: 0 is its weakest, 1 its
+                                        strongest for that side), and of how alike the eight are that were to differ (the mean
+                                        cosine between their Gram matrices)
+    published_drive, adaptive_drive     these means
+    published_alike, adaptive_alike     these
+    published_reached, adaptive_reached   shares of unit sides whose eight images all reach the best photograph
+    adaptive_activation, adaptive_diversity   shares of unit sides for which the adaptive search reaches at least 0.98 of the
+                                        published one's activation, and images at most as alike (within 0.01)
 
 ``--device cuda`` does everything on the GPU. There ``image_steps_per_s`` has a goal and is of a batch as ``render`` makes it:
 ``at_once`` units × 2 sides × 9 images, with diversity. Beside it stand lucent's, the hours that a published model's 84 units
@@ -77,6 +81,8 @@ GOALS: dict[str, dict[str, float]] = {
     "activation_ratio_bf16": {"at_least": 0.98},
     "diversity_ratio": {"at_least": 100},
     "procedure_ratio": {"at_least": 3},
+    "drive_ratio": {"at_least": 1},
+    "alike_ratio": {"at_most": 1},
 }
 GPU_GOALS: dict[str, dict[str, float]] = {"image_steps_per_s": {"at_least": 8000}}
 NEEDS_BFLOAT16 = ("early_ratio", "late_ratio", "activation_ratio_bf16")
@@ -95,8 +101,8 @@ SCALED_PATIENCE = Patience(after=125, window=100)
 """2,500 and 2,000 steps over 20."""
 SCALED_STEPS = 1000
 """20,000 over 20."""
-ADAPTIVE_STEPS = 125
-"""The default's 2,500 over 20."""
+ADAPTIVE_STEPS = 250
+"""The default's 5,000 over 20."""
 BISECTIONS = 3
 """Instead of 7."""
 PASSES_PER_UNIT = 1_000_000
@@ -244,7 +250,7 @@ def _our_steps(jobs: Connection, device: str) -> None:
     while (job := jobs.recv()) is not None:
         if job not in ascents:
             targets = [Target(layers[job.layer], channel, side) for channel in range(job.units) for side in ("min", "max")]
-            visualiser = Visualiser(model, VisualisationSection(precision=job.precision))
+            visualiser = Visualiser(model, VisualisationSection(procedure="fixed", precision=job.precision))
             ascents[job] = Ascent(visualiser, targets, range(len(targets)), job.images, alone=1)
         weights = [job.diversity] * 2 * job.units
         ascents[job].step(weights)
@@ -370,7 +376,7 @@ def activation(demo: Demo) -> dict[str, float]:
     """How far ours get of what lucent reaches in as many steps, on one side of each unit, in turn the lower and the upper."""
     places = [place for place in range(len(demo.targets)) if place % 4 in {0, 3}]
     demo = replace(demo, targets=[demo.targets[place] for place in places], means=[demo.means[place] for place in places])
-    settings = VisualisationSection(size=SIZE, steps=STEPS, diversity=0.0)
+    settings = VisualisationSection(procedure="fixed", size=SIZE, steps=STEPS, diversity=0.0)
     lucents = demo.made(settings, engine="lucent")
     figures = {}
     for name, precision in (("activation_ratio", "float32"), ("activation_ratio_bf16", "bfloat16")):
@@ -386,7 +392,7 @@ def activation(demo: Demo) -> dict[str, float]:
 def procedure(demo: Demo) -> tuple[dict[str, float], list[dict[str, object]]]:
     """The published search and the adaptive one, both scaled down alike."""
     precision: Literal["bfloat16", "float32"] = "bfloat16" if has_bfloat16(demo.model.device.type) else "float32"
-    settings = VisualisationSection(size=SIZE, steps=SCALED_STEPS, precision=precision)
+    settings = VisualisationSection(procedure="fixed", size=SIZE, steps=SCALED_STEPS, precision=precision)
     shorter = replace(Visualiser(demo.model, settings), settings=settings.model_copy(update={"steps": ADAPTIVE_STEPS}))
     sides = []
     for name in dict.fromkeys(target.layer.name for target in demo.targets):
@@ -397,29 +403,30 @@ def procedure(demo: Demo) -> tuple[dict[str, float], list[dict[str, object]]]:
         for target, their, our in zip(targets, theirs, ours, strict=True):
             sides.append(_compared(demo.model, target, their.images, our.images) | {"theirs": their.passes, "ours": our.passes})
     figures = {
+        f"{whose}_{what}": statistics.mean(side[f"{short}_{what}"] for side in sides)
+        for whose, short in (("published", "their"), ("adaptive", "our"))
+        for what in ("drive", "alike", "reached")
+    }
+    figures |= {
         "procedure_ratio": sum(side["theirs"] for side in sides) / sum(side["ours"] for side in sides),
+        "drive_ratio": figures["adaptive_drive"] / figures["published_drive"],
+        "alike_ratio": figures["adaptive_alike"] / figures["published_alike"],
         "adaptive_activation": statistics.mean(side["our_drive"] >= 0.98 * side["their_drive"] for side in sides),
         "adaptive_diversity": statistics.mean(side["our_alike"] <= side["their_alike"] + 0.01 for side in sides),
-        "published_drive": statistics.mean(side["their_drive"] for side in sides),
-        "adaptive_drive": statistics.mean(side["our_drive"] for side in sides),
-        "published_alike": statistics.mean(side["their_alike"] for side in sides),
-        "adaptive_alike": statistics.mean(side["our_alike"] for side in sides),
     }
     return figures, sides
 
 
 def _compared(model: LoadedModel, target: Target, theirs: Tensor, ours: Tensor) -> dict[str, Any]:
-    """The mean drive of nine images, in the unit's range and from its weakest photograph, and how alike eight of them are."""
+    """The mean drive of nine images, how alike eight of them are, and whether these all reach the best photograph."""
     from crowd_imi.factory.visualize.ascent import look
 
     told: dict[str, Any] = {"unit": target.name}
-    best = target.best
-    if best is None:
-        raise ValueError(f"{target.name}: no photograph of it was recorded, so its drive has no measure")
     for whose, images in (("their", theirs), ("our", ours)):
         (seen,) = look(model, [target], images[None], alone=1)
-        told[f"{whose}_drive"] = 1 + target.sign * (statistics.mean(seen.activations) - best) / target.span
+        told[f"{whose}_drive"] = target.drive(statistics.mean(seen.activations))
         told[f"{whose}_alike"] = seen.alike
+        told[f"{whose}_reached"] = all(map(target.reaches, seen.activations[1:]))
     return told
 
 

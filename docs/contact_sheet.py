@@ -23,7 +23,7 @@ SHOWN = 4
 LAYERS = ("layer2.0.conv*", "layer3.0.conv*")
 """At most 256 channels: with 512 a step of lucent takes seconds."""
 TILE, GAP, LABEL = 96, 4, 18
-SETTINGS = VisualisationSection(size=64, steps=64, diversity=0.1)
+SETTINGS = VisualisationSection(procedure="fixed", size=64, steps=64, diversity=0.1)
 PATH = Path(__file__).parent / "images" / "visualisations.jpg"
 
 

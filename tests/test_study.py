@@ -291,13 +291,13 @@ def test_a_readout_says_what_it_lacks(tmp_path):
 
 @pytest.mark.parametrize("procedure", ["published", "adaptive"])
 def test_lucent_with_a_search_that_it_does_not_know_is_refused(tmp_path, procedure):
-    pair = f'[visualisation]\nengine = "lucent"\nprocedure = "{procedure}"'
-    assert problems(tmp_path, ("[visualisation]", pair)) == (
+    pair = f'procedure = "{procedure}"\nengine = "lucent"'
+    assert problems(tmp_path, ('procedure = "fixed"', pair)) == (
         f'visualisation: engine = "lucent" knows only procedure = "fixed", and it is "{procedure}"; make it "fixed", or take '
         'engine = "batched"',
     )
 
 
 def test_lucent_and_the_fixed_procedure_go_together(tmp_path):
-    pair = '[visualisation]\nengine = "lucent"\nprocedure = "fixed"'
-    assert write_study(tmp_path, STUDY_TOML.replace("[visualisation]", pair)).file.visualisation.engine == "lucent"
+    toml = STUDY_TOML.replace("[visualisation]", '[visualisation]\nengine = "lucent"')
+    assert write_study(tmp_path, toml).file.visualisation.engine == "lucent"

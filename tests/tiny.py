@@ -54,6 +54,7 @@ image_size = 32
 
 [visualisation]
 size = 32
+procedure = "fixed"
 steps = 2
 
 [tasks]

@@ -127,11 +127,12 @@ class VisualisationSection(Record):
     """``[visualisation]``: the feature visualisations of the synthetic condition."""
 
     size: Pixels = 224
-    procedure: Literal["fixed", "published", "adaptive"] = "fixed"
-    """How long images are optimised and how much their diversity weighs: ``fixed``: ``steps`` and ``diversity`` as they stand
-    here; ``published``: up to ``steps``, stopped early, with the largest weight for which the weakest image still drives the unit
-    more than the best natural image; ``adaptive``: the same aim within one optimisation of ``steps``."""
-    steps: Positive = 2500
+    procedure: Literal["adaptive", "published", "fixed"] = "adaptive"
+    """How long images are optimised and how much their diversity weighs: ``adaptive``: one optimisation of ``steps``, in which it
+    weighs as much as activation allows; ``published``: up to ``steps``, stopped early, with the largest weight for which the
+    weakest image still drives the unit more than the best natural image; ``fixed``: ``steps`` and ``diversity`` as they stand
+    here."""
+    steps: Positive = 5000
     """Published: 20,000 at most."""
     learning_rate: AboveZero = 0.05
     diversity: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 100.0

@@ -29,7 +29,8 @@ def demo(tmp_path, monkeypatch):
 def test_parts_on_a_trained_network_give_every_figure_that_a_goal_names(demo):
     figures = render.activation(demo)
     told, sides = render.procedure(demo)
-    assert {"activation_ratio", "activation_ratio_bf16", "procedure_ratio"} <= set(figures | told)
+    assert {"activation_ratio", "activation_ratio_bf16", "procedure_ratio", "drive_ratio", "alike_ratio"} <= set(figures | told)
+    assert (told["published_reached"], told["adaptive_reached"]) == (0, 0)
     assert [side["unit"] for side in sides] == ["layer1.0.conv1/1, min", "layer1.0.conv1/1, max"]
     # No image reaches so far, so that the published search ends with its first weight.
     assert all(9 * 3 + 8 * 3 <= side["theirs"] <= 9 * 4 + 8 * 4 and side["ours"] == 9 * 2 for side in sides)

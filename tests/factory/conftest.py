@@ -55,6 +55,7 @@ image_size = 32
 
 [visualisation]
 size = 32
+procedure = "fixed"
 steps = 2
 diversity = 1.0
 

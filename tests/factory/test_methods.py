@@ -57,7 +57,7 @@ def made(rendered):
     columns = {unit: np.linspace(-0.1, 0.1, 50, dtype=np.float32) for unit in units(("layer1.0.conv1", 1), ("layer1.0.conv1", 2))}
 
     def make(folder, count=2, **settings):
-        section = VisualisationSection(**{"size": 32, "steps": 2, "diversity": 1.0, **settings})
+        section = VisualisationSection(**{"procedure": "fixed", "size": 32, "steps": 2, "diversity": 1.0, **settings})
         return FeatureVisualisation(network, dict(islice(columns.items(), count)), section, 3, PackWriter(folder))
 
     return make, list(columns)

@@ -10,7 +10,12 @@ from crowd_imi.vision.models import load_model, weights_sha256
 from crowd_imi.vision.preprocess import to_input
 from crowd_imi.vision.readouts import load_readouts
 
-SETTINGS = VisualisationSection(size=32, steps=24, diversity=0.1)
+
+def fixed(**settings):
+    return VisualisationSection(procedure="fixed", **settings)
+
+
+SETTINGS = fixed(size=32, steps=24, diversity=0.1)
 
 
 def one(model, settings, target, seed):
@@ -54,7 +59,7 @@ def test_no_two_images_are_equal(most):
 
 
 def test_the_same_seed_gives_the_same_images(model, layer, most):
-    short = VisualisationSection(size=32, steps=2, diversity=0.1)
+    short = fixed(size=32, steps=2, diversity=0.1)
     first, again, other = (one(model, short, Target(layer, 2, "max", 1.0), seed) for seed in (1, 1, 2))
     assert np.array_equal(first.pixels, again.pixels)
     assert not np.array_equal(first.pixels, other.pixels)
@@ -65,7 +70,7 @@ def test_the_model_and_the_callers_randomness_stay_as_they_were(model, layer):
     np.random.seed(1)
     expected = np.random.random()
     np.random.seed(1)
-    one(model, VisualisationSection(size=32, steps=1), Target(layer, 0, "min", 1.0), 1)
+    one(model, fixed(size=32, steps=1), Target(layer, 0, "min", 1.0), 1)
     assert np.random.random() == expected
     assert weights_sha256(model.module) == digest
     assert all(not module._forward_hooks for module in model.module.modules())
@@ -73,7 +78,7 @@ def test_the_model_and_the_callers_randomness_stay_as_they_were(model, layer):
 
 @pytest.mark.parametrize("engine", ["batched", "lucent"])
 def test_both_engines_drive_a_unit_up_and_down(model, layer, engine):
-    settings = VisualisationSection(size=32, steps=12, diversity=0.1, engine=engine)
+    settings = fixed(size=32, steps=12, diversity=0.1, engine=engine)
     targets = [Target(layer, 2, side) for side in ("min", "max")]
     low, high = visualise(Visualiser(model, settings), targets, [5, 6])
     assert max(low.activations) < min(high.activations)
@@ -97,7 +102,7 @@ def test_company_changes_nothing_but_roundings(model, layer):
 
 
 def test_bfloat16_reaches_what_float32_reaches(model, layer):
-    settings = [VisualisationSection(size=32, steps=40, diversity=0.0, precision=name) for name in ("float32", "bfloat16")]
+    settings = [fixed(size=32, steps=40, diversity=0.0, precision=name) for name in ("float32", "bfloat16")]
     exact, rough = (one(model, each, Target(layer, 2, "max"), 5) for each in settings)
     assert np.mean(rough.activations) == pytest.approx(np.mean(exact.activations), rel=0.05)
 
@@ -109,7 +114,7 @@ def test_deep_in_a_network_bfloat16_costs_neither_activation_nor_diversity(sourc
     network = load_model(ModelSection(source=source, layers=(deep,), input_size=32), tmp_path, 1)
     (layer,) = describe_layers(network.module, [deep], 32)
     targets = [Target(layer, channel, side, span) for channel in (1, 2) for side in ("min", "max")]
-    settings = [VisualisationSection(size=32, steps=24, diversity=0.1, precision=name) for name in ("float32", "bfloat16")]
+    settings = [fixed(size=32, steps=24, diversity=0.1, precision=name) for name in ("float32", "bfloat16")]
     exact, rough = (visualise(Visualiser(network, each), targets, [1, 2, 3, 4]) for each in settings)
 
     def driven(made):
@@ -198,8 +203,6 @@ def test_a_latent_that_noise_does_not_wake_is_woken(model, layer, activation, tm
     # the unit pulls, so along its own gradient, which is zero, the images would stay as they began.
     asleep = {"encoder": encoder(layer, -1.5), "jump": {**encoder(layer, -1.5), "threshold": torch.full((8,), 0.01)}}
     unit = read(model, layer, tmp_path, asleep, KINDS[activation])
-    began, ended = (
-        one(model, VisualisationSection(size=32, steps=steps, diversity=0.0), Target(unit, 1, "max", 1.0), 5) for steps in (1, 80)
-    )
+    began, ended = (one(model, fixed(size=32, steps=steps, diversity=0.0), Target(unit, 1, "max", 1.0), 5) for steps in (1, 80))
     assert max(began.activations) == 0
     assert min(ended.activations) > 0

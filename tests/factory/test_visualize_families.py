@@ -19,7 +19,7 @@ from crowd_imi.vision.models import load_model
 from crowd_imi.vision.preprocess import to_input
 from crowd_imi.vision.readouts import load_readouts
 
-SETTINGS = VisualisationSection(size=32, steps=8, diversity=0.1)
+SETTINGS = VisualisationSection(procedure="fixed", size=32, steps=8, diversity=0.1)
 SPACE, TOKENS, LAST = 1, 2, 3
 """Where channels lie: (n, channels, h, w), (n, tokens, channels), (n, h, w, channels)."""
 LATENTS = 6

@@ -1,11 +1,26 @@
 """The published search and the adaptive one: which weights they try, when they stop, what they keep."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from crowd_imi.factory.visualize import Target, Visualiser
-from crowd_imi.factory.visualize.ascent import Looks
-from crowd_imi.factory.visualize.search import FIRST_WEIGHT, Climbed, Patience, _Control, _Watch, _weights, adaptive, published
+from crowd_imi.factory.visualize.ascent import Ascent, Looks
+from crowd_imi.factory.visualize.search import (
+    FACTOR,
+    FIRST_WEIGHT,
+    HIGHEST_WEIGHT,
+    LOWEST_WEIGHT,
+    SETBACK,
+    Climbed,
+    Patience,
+    _Control,
+    _Watch,
+    _weights,
+    adaptive,
+    published,
+)
 from crowd_imi.study import ModelSection, VisualisationSection
 from crowd_imi.vision.layers import UnitLayer, describe_layers
 from crowd_imi.vision.models import load_model
@@ -67,34 +82,77 @@ def test_no_run_stops_before_its_time():
 
 
 def controlled(*seen):
-    """Of a set, after it was looked at at these moments."""
-    control = _Control(TARGET, seen[0])
+    """Of a set, after it was looked at at these moments; the photographs' range is 10, from 0."""
+    control = _Control(replace(TARGET, span=10.0))
     for each in seen:
         control.see(each)
+        control.steer()
     return control
 
 
-def test_the_adaptive_weight_grows_while_all_images_reach_the_best_photograph_and_shrinks_otherwise():
-    strong, weak = climbed(11.0, count=9), climbed(9.0, count=9)
-    assert controlled(strong).weight > FIRST_WEIGHT
-    assert controlled(strong, weak).weight == pytest.approx(FIRST_WEIGHT)
+def moment(weakest, others=20.0, alone=20.0, alike=0.5, mark=0.0):
+    """Nine images: one made for the unit alone, seven, and the weakest."""
+    looks = Looks((alone, *([others] * 7), weakest), alike)
+    return Climbed(torch.full((9, 3, 2, 2), mark), looks, steps=100)
 
 
-def test_the_adaptive_search_keeps_the_most_different_images_among_those_that_reach_the_best_photograph():
+@pytest.mark.parametrize(
+    ("seen", "factor"),
+    [
+        (moment(20.0), FACTOR),
+        (moment(12.0), FACTOR),  # the eight reach 19 of 20 on average: 0.95
+        (moment(11.0), 1 / FACTOR),  # all reach the best photograph, and the eight drive the unit less than that
+        (moment(9.0), 1 / SETBACK),
+        (moment(9.0, others=30.0), 1 / SETBACK),
+    ],
+)
+def test_the_adaptive_weight_grows_while_images_reach_photographs_and_come_near_the_one_made_alone(seen, factor):
+    assert controlled(seen).weight == pytest.approx(FIRST_WEIGHT * factor)
+
+
+def test_the_adaptive_weight_stays_within_limits():
+    assert controlled(*[moment(20.0)] * 30).weight == HIGHEST_WEIGHT
+    assert controlled(*[moment(9.0)] * 30).weight == LOWEST_WEIGHT
+
+
+def test_the_adaptive_search_keeps_the_most_different_images_among_those_that_drive_the_unit_enough():
     control = controlled(
-        climbed(9.0, alike=0.1, mark=1, count=9),  # most different, and too weak
-        climbed(11.0, alike=0.5, mark=2, others=30.0, count=9),
-        climbed(10.0, alike=0.3, mark=3, count=9),  # as strong as the photograph is enough
-        climbed(12.0, alike=0.4, mark=4, count=9),
+        moment(9.0, alike=0.1, mark=1),  # most different, and one doesn't reach the photograph
+        moment(12.0, others=15.0, alike=0.2, mark=2),  # all do, and fall short of the image made alone
+        moment(20.0, alike=0.5, mark=3, alone=21.0),
+        moment(20.0, alike=0.3, mark=4),
+        moment(20.0, alike=0.4, mark=5),
     )
     images = control.found(passes=1).images
-    assert images[1:].unique().item() == 3
-    assert images[0].unique().item() == 2  # the strongest that was made for the unit alone
+    assert images[1:].unique().item() == 4
+    assert images[0].unique().item() == 3  # the strongest that was made for the unit alone
 
 
-def test_where_none_reaches_it_the_adaptive_search_keeps_the_strongest():
-    control = controlled(*(climbed(weakest, mark=mark, count=9) for mark, weakest in enumerate((5.0, 8.0, 7.0))))
+def test_where_none_comes_near_the_image_made_alone_the_adaptive_search_keeps_the_strongest():
+    seen = ((10.0, 11.0), (10.0, 14.0), (10.0, 12.0), (9.0, 20.0))
+    control = controlled(*(moment(weakest, others, mark=mark) for mark, (weakest, others) in enumerate(seen)))
     assert control.found(passes=1).images[1:].unique().item() == 1
+
+
+def test_where_none_reaches_the_photograph_the_adaptive_search_keeps_the_one_whose_weakest_image_is_strongest():
+    control = controlled(*(moment(weakest, mark=mark) for mark, weakest in enumerate((5.0, 8.0, 7.0))))
+    assert control.found(passes=1).images[1:].unique().item() == 1
+
+
+def test_the_adaptive_search_ends_without_diversity(model, monkeypatch):
+    weights: list[float] = []
+    step = Ascent.step
+
+    def noted(ascent, asked):
+        weights.extend(asked)
+        return step(ascent, asked)
+
+    monkeypatch.setattr(Ascent, "step", noted)
+    (layer,) = describe_layers(model.module, ["layer1.0.conv1"], 32)
+    visualiser = Visualiser(model, VisualisationSection(size=32, steps=16))
+    (found,) = adaptive(visualiser, [Target(layer, 2, "max", 1.0, best=-100.0)], [1])
+    assert all(weights[:14]) and weights[14:] == [0, 0]
+    assert found.weight > 0  # that of the last steps in which it counted, if it is their end that is kept
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +169,6 @@ def test_sides_of_several_units_are_searched_together_each_in_its_own_way(model)
     easy, hopeless = published(visualiser, targets, [1, 2], Patience(), bisections=1)
     assert easy.weight == 100_000 and hopeless.weight == 0
     assert easy.passes == 3 * (9 + 6 * 8) and hopeless.passes == 3 * (9 + 8)
-    grown, shrunk = adaptive(visualiser, targets, [1, 2])
-    assert grown.weight > FIRST_WEIGHT and grown.images.shape == (9, 3, 32, 32)
-    assert shrunk.weight <= FIRST_WEIGHT and grown.passes == shrunk.passes == 27
+    reached, missed = adaptive(visualiser, targets, [1, 2])
+    assert missed.weight == LOWEST_WEIGHT < reached.weight and reached.images.shape == (9, 3, 32, 32)
+    assert reached.passes == missed.passes == 27

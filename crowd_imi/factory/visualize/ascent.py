@@ -46,6 +46,10 @@ class Target:
         """For messages."""
         return f"{self.layer.name}/{self.channel}, {self.side}"
 
+    def drive(self, activation: float) -> float:
+        """How far up its own side: 0 is the natural image at the other end, 1 the best; where none is known, in ranges from 0."""
+        return self.sign * activation / self.span if self.best is None else 1 + self.sign * (activation - self.best) / self.span
+
     def reaches(self, activation: float) -> bool:
         """Whether an activation is as extreme as the natural images'; some units' lowest is 0, and nothing goes below."""
         return self.best is None or self.sign * activation >= self.sign * self.best

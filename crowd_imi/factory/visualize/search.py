@@ -7,6 +7,7 @@ was made for the unit alone.
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from math import sqrt
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -188,70 +189,96 @@ class _Watch:
 
 FIRST_WEIGHT = 0.1
 """In units of the unit's range over the photographs."""
-LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 1e3
+LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.01, 10.0
 LOOKS = 40
 """In the course of one adaptive optimisation."""
 FACTOR = 1.4
 """By which a look changes the weight."""
+SETBACK = 4
+"""By which it shrinks where an image doesn't reach the photographs."""
+NEAR = 0.95
+"""The eight are to drive the unit so much, on average, as the one does that was made for the unit alone."""
+END = 8
+"""The last one in so many steps is without diversity."""
 
 
 def adaptive(visualiser: Visualiser, targets: Sequence[Target], seeds: Sequence[int]) -> list[Found]:
-    """One optimisation, in which the weight grows while the weakest image still reaches the natural ones, and else shrinks.
+    """One optimisation in which diversity weighs as much as activation allows, and nothing at the end.
 
-    Of the moments at which it was looked at, the one with the most different images is kept among those where all reach the best
-    natural image; where there is none, the one with the strongest weakest image.
+    The weight grows while all eight images reach the best natural one and come near, on average, to the image that was made for
+    the unit alone; else it shrinks. Of the moments at which it was looked at, that with the most different images is kept among
+    those where they reach both; where there is none, the strongest.
     """
     settings = visualiser.settings
     ascent = Ascent(visualiser, targets, seeds, REFERENCES, alone=1)
-    controls: list[_Control] = []
+    controls = [_Control(target) for target in targets]
     every = max(1, settings.steps // LOOKS)
+    end = settings.steps - settings.steps // END
     for step in range(1, settings.steps + 1):
-        ascent.step([control.weight for control in controls] or [FIRST_WEIGHT] * len(targets))
+        ascent.step([control.weight if step <= end else 0.0 for control in controls])
         if step % every == 0 or step == settings.steps:
             ascent.check()
             images, looks = ascent.look()
-            seen = [Climbed(images[row], looks[row], step) for row in range(len(targets))]
-            if not controls:
-                controls = [_Control(target, climbed) for target, climbed in zip(targets, seen, strict=True)]
-            for control, climbed in zip(controls, seen, strict=True):
-                control.see(climbed)
+            for row, control in enumerate(controls):
+                control.see(Climbed(images[row], looks[row], step))
+                if step <= end:
+                    control.steer()
     passes = REFERENCES * settings.steps
     return [control.found(passes) for control in controls]
 
 
 class _Control:
-    """Of one set's weight."""
+    """Of one set's weight, and of which of its moments is kept."""
 
-    def __init__(self, target: Target, first: Climbed) -> None:
+    def __init__(self, target: Target) -> None:
         self.target = target
         self.weight = FIRST_WEIGHT
-        self._best, self._best_weight = first, FIRST_WEIGHT
-        self._alone = first
+        self._seen: _Moment | None = None
+        """The last one."""
+        self._best: _Moment | None = None
+        self._alone: _Moment | None = None
         """With the strongest image so far that was made for the unit alone."""
 
     def see(self, climbed: Climbed) -> None:
-        if self._drive_alone(climbed) > self._drive_alone(self._alone):
-            self._alone = climbed
-        if self._worth(climbed) >= self._worth(self._best):
-            self._best, self._best_weight = climbed, self.weight
-        factor = FACTOR if self._reaches(climbed) else 1 / FACTOR
+        seen = self._seen = _Moment(climbed, self.target, self.weight)
+        if self._alone is None or seen.alone > self._alone.alone:
+            self._alone = seen
+        if self._best is None or seen.worth >= self._best.worth:
+            self._best = seen
+
+    def steer(self) -> None:
+        """Choose the weight of the next steps by what was seen last."""
+        if self._seen is None:
+            return
+        if not self._seen.reaches:
+            factor = 1 / SETBACK
+        else:
+            factor = FACTOR if self._seen.near else 1 / FACTOR
         self.weight = min(max(self.weight * factor, LOWEST_WEIGHT), HIGHEST_WEIGHT)
 
     def found(self, passes: int) -> Found:
-        images = torch.cat([self._alone.images[:1], self._best.images[1:]])
-        return Found(images, self._best_weight, self._best.steps, passes)
+        best, alone = self._best, self._alone
+        if best is None or alone is None:
+            raise ValueError(f"{self.target.name}: its images were never looked at")
+        images = torch.cat([alone.climbed.images[:1], best.climbed.images[1:]])
+        return Found(images, best.weight, best.climbed.steps, passes)
 
-    def _worth(self, climbed: Climbed) -> tuple[bool, float]:
+
+class _Moment:
+    """One set's images at one moment, and what they are worth."""
+
+    def __init__(self, climbed: Climbed, target: Target, weight: float) -> None:
+        self.climbed = climbed
+        self.weight = weight
+        """Of diversity, by which they came about."""
+        alone, *others = map(target.drive, climbed.looks.activations)
+        self.alone = alone
+        self.reaches = all(map(target.reaches, climbed.looks.activations[1:]))
+        self.near = fmean(others) >= NEAR * alone
+        if not self.reaches:
+            self.worth = (False, False, min(others))
+        elif not self.near:
+            self.worth = (True, False, fmean(others))
+        else:
+            self.worth = (True, True, -climbed.looks.alike)
         """Larger is better."""
-        if self._reaches(climbed):
-            return True, -climbed.looks.alike
-        return False, self._weakest(climbed)
-
-    def _drive_alone(self, climbed: Climbed) -> float:
-        return self.target.sign * climbed.looks.activations[0]
-
-    def _reaches(self, climbed: Climbed) -> bool:
-        return self.target.reaches(self.target.sign * self._weakest(climbed))
-
-    def _weakest(self, climbed: Climbed) -> float:
-        return min(self.target.sign * activation for activation in climbed.looks.activations[1:])
