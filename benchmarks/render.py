@@ -14,10 +14,10 @@ Figures
     diversity_ratio                     seconds of lucent's diversity over ours, with gradients: 9 images, 2,048 channels, 8 × 8
     procedure_ratio                     passes of the published search over those of the adaptive one, both scaled down alike
                                         (steps / 20, 3 bisections), on the demo's trained network
-    drive_ratio, alike_ratio            of the adaptive search over the published one, means over unit sides: of the activation that
-                                        the nine images reach (of the unit's range over the photographs: 0 is its weakest, 1 its
-                                        strongest for that side), and of how alike the eight are that were to differ (the mean
-                                        cosine between their Gram matrices)
+    drive_ratio, alike_ratio            the adaptive search over the published one, means over sides: what activation the nine
+                                        images reach (in the unit's range over the photographs: 0 is its weakest, 1 its strongest
+                                        for that side), and how alike the eight are that were to differ (the mean cosine between
+                                        their Gram matrices)
     published_drive, adaptive_drive     these means
     published_alike, adaptive_alike     these
     published_reached, adaptive_reached   shares of unit sides whose eight images all reach the best photograph
@@ -101,8 +101,8 @@ SCALED_PATIENCE = Patience(after=125, window=100)
 """2,500 and 2,000 steps over 20."""
 SCALED_STEPS = 1000
 """20,000 over 20."""
-ADAPTIVE_STEPS = 250
-"""The default's 5,000 over 20."""
+ADAPTIVE_STEPS = 170
+"""The default's 3,400 over 20."""
 BISECTIONS = 3
 """Instead of 7."""
 PASSES_PER_UNIT = 1_000_000

@@ -80,6 +80,8 @@ class ArmPack(Record):
     model: str
     condition: Condition
     difficulty: Difficulty
+    method: str | None = None
+    """By which its units are explained, if not by natural exemplars or feature visualisation, as the condition says."""
     units: tuple[UnitPanels, ...]
 
 

@@ -43,7 +43,7 @@ _NAMED = 3
 
 def screen(status: Status, rehearsal: str | None) -> RenderableType:
     """Everything in one screen: tasks by arm, people, money, and what needs a look."""
-    folded = len(status.arms) > _TWO_TABLES
+    folded = len(status.arms) > _TWO_TABLES and status.posted  # before that, who came and left are the pilot's
     arms = _Arms(status) if folded else _arms(status)
     parts: list[RenderableType] = [_head(status, rehearsal), Padding(arms, (1, 0)), _facts(status, rehearsal)]
     if any(arm.came for arm in status.attrition) and not folded:
@@ -245,7 +245,8 @@ def _looks(status: Status) -> list[str]:
     if status.top_up is not None:
         looks.append(
             f"the median submission is paid {status.top_up.per_hour} an hour, below {status.top_up.floor}: no more places are "
-            f"offered until {len(status.top_up.visits)} people are paid {status.top_up.each} each: {PAY_TOP_UP}"
+            f"offered until {len(status.top_up.visits)} people are paid {status.top_up.each} each; harvest lists them, "
+            f"{PAY_TOP_UP} pays them"
         )
     return [*looks, *status.remarks, *_strays(status), *(_difference(status, one) for one in status.differences)]
 

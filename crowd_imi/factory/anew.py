@@ -7,7 +7,7 @@ from crowd_imi.errors import FactoryError
 from crowd_imi.factory.crops import CropReader
 from crowd_imi.factory.images import study_images
 from crowd_imi.factory.judge import Judge
-from crowd_imi.factory.methods import NO_OTHERS, Methods, real
+from crowd_imi.factory.methods import NO_OTHERS, Methods, named, real
 from crowd_imi.factory.network import load_network
 from crowd_imi.factory.pack import PackWriter
 from crowd_imi.factory.panels import PanelMaker
@@ -93,10 +93,12 @@ def _maker(study: Study, model: str, writer: PackWriter, methods: Methods, track
 def _hold_to_method(arms: Sequence[ArmPack], methods: Methods) -> None:
     """Units of one arm are explained in one way, whatever the one who asks has forgotten."""
     for arm in arms:
-        if arm.condition == "synthetic" and arm.condition not in methods and any(entry.visualised is None for entry in arm.units):
+        given = named(methods, arm.condition)
+        if given != arm.method:
+            was, now = (method or "the condition's own method" for method in (arm.method, given))
             raise FactoryError(
-                f"{arm.arm}: its images were made by another method than feature visualisation; make panels anew from Python, by "
-                "`make_anew` with the `methods` that `render` was given"
+                f"{arm.arm}: its images were made by {was} and not by {now}; make panels anew from Python, by `make_anew` with "
+                "the `methods` that `render` was given"
             )
 
 

@@ -46,7 +46,7 @@ def finished_so_far(study: Study) -> tuple[KeptVisualisations, ...]:
     wanted = Kept(study.pack, WANTED_KIND)
     keys: set[str] = set()
     for name in {arm.model for arm in file.arms if arm.condition == "synthetic"}:
-        of_model = wanted.get(wanted_key(name, file.models[name].source, file.visualisation, file.study.seed), Wanted)
+        of_model = wanted.get(wanted_key(name, file.models[name], file.visualisation, file.study.seed), Wanted)
         keys.update(() if of_model is None else of_model.visualisations)
     return tuple(Kept(study.pack, KEPT_KIND).those(keys, KeptVisualisations))
 

@@ -20,7 +20,7 @@ from crowd_imi.factory.pack import Kept, PackWriter, key_of
 from crowd_imi.pack import Visualised
 from crowd_imi.progress import Track, silent
 from crowd_imi.records import Condition, Exemplar, Record, Side, SidePair, Unit
-from crowd_imi.study import VisualisationSection
+from crowd_imi.study import ModelSection, VisualisationSection
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from crowd_imi.factory.network import Network
@@ -77,6 +77,11 @@ Methods = Mapping[Condition, Method]
 NO_OTHERS: Methods = MappingProxyType({})
 
 
+def named(methods: Methods, condition: Condition) -> str | None:
+    """The method that stands in for a condition's own, by its class; None where none does."""
+    return type(methods[condition]).__name__ if condition in methods else None
+
+
 class NaturalExemplars:
     """Photographs: those that drove the unit most and least."""
 
@@ -124,6 +129,7 @@ class FeatureVisualisation:
         seed: int,
         writer: PackWriter,
         crew: Crew | None = None,
+        wanted: str | None = None,
     ) -> None:
         """Begin.
 
@@ -134,13 +140,14 @@ class FeatureVisualisation:
             seed: the study's.
             writer: of the pack.
             crew: workers that make groups; None lets this process make them.
+            wanted: ``wanted_key``, for the gallery to find what is finished.
         """
         self._network, self._columns = network, columns
         self._settings, self._seed, self._writer, self._crew = settings, seed, writer, crew
         self._kept = Kept(writer.folder, KEPT_KIND)
         self._groups = {unit: group for group in map(self._group, cut(tuple(columns), settings.at_once)) for unit in group.units}
         self._diverged: dict[Group, Diverged] = {}
-        self._announced = False
+        self._wanted = wanted
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -210,11 +217,10 @@ class FeatureVisualisation:
 
     def _announce(self) -> None:
         """Say which visualisations are this render's: others may be there, by other settings or in other groups."""
-        if not self._announced:
+        if self._wanted is not None:
             keys = tuple(self._key(unit, group) for unit, group in self._groups.items())
-            of_settings = wanted_key(self._network.name, self._network.model.source, self._settings, self._seed)
-            Kept(self._writer.folder, WANTED_KIND).put(of_settings, Wanted(visualisations=keys))
-            self._announced = True
+            Kept(self._writer.folder, WANTED_KIND).put(self._wanted, Wanted(visualisations=keys))
+            self._wanted = None
 
     def _find(self, unit: Unit, group: Group) -> KeptVisualisations | None:
         kept = self._kept.get(self._key(unit, group), KeptVisualisations)
@@ -279,9 +285,9 @@ KEPT_KIND = "visualisations"
 WANTED_KIND = "wanted"
 
 
-def wanted_key(model: str, model_source: str, settings: VisualisationSection, seed: int) -> str:
+def wanted_key(model: str, section: ModelSection, settings: VisualisationSection, seed: int) -> str:
     """Under which a model's ``Wanted`` is kept: by what study.toml says, so that it is found without loading the model."""
-    return key_of(model, model_source, _shaping(settings), seed)
+    return key_of(model, section.model_dump(mode="json"), _shaping(settings), seed)
 
 
 def _shaping(settings: VisualisationSection) -> dict[str, object]:

@@ -21,7 +21,9 @@ from crowd_imi.factory.methods import (
     Method,
     Methods,
     NaturalExemplars,
+    named,
     real,
+    wanted_key,
 )
 from crowd_imi.factory.network import Network
 from crowd_imi.factory.pack import PackWriter
@@ -87,8 +89,9 @@ class PanelMaker:
         arms = [arm for arm in self._study.file.arms if arm.model == self._sample.units[0].model]
         count = max((max(arm.units, arm.null) for arm in arms if arm.condition == "synthetic"), default=0)
         columns = {unit: self._sample.column(unit) for unit in self._synthetic[:count]}
-        settings = self._study.file.visualisation
-        return FeatureVisualisation(self._sample.network, columns, settings, self._seed, self._writer, self._crew)
+        name, settings = self._sample.network.name, self._study.file.visualisation
+        wanted = wanted_key(name, self._study.file.models[name], settings, self._seed)
+        return FeatureVisualisation(self._sample.network, columns, settings, self._seed, self._writer, self._crew, wanted)
 
     def arm_pack(self, arm: ArmSection, track: Track = silent) -> ArmPack:
         """All units of an arm, null units last."""
@@ -99,6 +102,7 @@ class PanelMaker:
             model=arm.model,
             condition=arm.condition,
             difficulty=arm.difficulty,
+            method=named(self._methods, arm.condition),
             units=tuple(track(self._explained(arm, units), f"panels of {arm.id}", len(units))),
         )
 
@@ -118,6 +122,10 @@ class PanelMaker:
                 yield waiting[-1].asked()
 
         for done, explanation in enumerate(method.explain(asked()), 1):  # noqa: B007 (counts)
+            if not waiting:
+                raise FactoryError(
+                    f"{arm.id}: {type(method).__name__} gives an explanation of no unit; it must give one for each"
+                )
             seen = waiting.popleft()
             _hold_to_nine(method, seen, explanation)
             yield self._unit_panels(seen, explanation)
@@ -234,6 +242,11 @@ class _Seen:
 
 def _hold_to_nine(method: Method, seen: _Seen, explanation: Explanation) -> None:
     """Pages have room for so many, and a missing one would be found by participants."""
+    if len(explanation.batches) != len(seen.ranks):
+        raise FactoryError(
+            f"{seen.unit.key}: {type(method).__name__} gives {len(explanation.batches)} batches of images; the study has "
+            f"{len(seen.ranks)} (panels.batches)"
+        )
     for references in explanation.batches:
         low, high = len(references.min), len(references.max)
         if not low == high == REFERENCES:

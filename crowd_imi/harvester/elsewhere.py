@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.keys import keyed_hash
 from crowd_imi.store import Store
-from crowd_imi.store.notices import submission_mark
+from crowd_imi.store.notices import KEPT_MS, submission_mark
 from crowd_imi.store.tables import Notice
 from crowd_imi.store.transactions import transact
 
@@ -36,9 +36,9 @@ def note_untold(store: Store, key: bytes, event: str) -> None:
     transact(store, work)
 
 
-def noticed(session: Session) -> tuple[str, ...]:
+def noticed(session: Session, now: int) -> tuple[str, ...]:
     """What stands for the submission of each event of the last days, in no order."""
-    return tuple(session.scalars(select(Notice.submission)))
+    return tuple(session.scalars(select(Notice.submission).where(Notice.told_at >= now - KEPT_MS)))
 
 
 def count_elsewhere(marks: Collection[str], key: bytes, ours: Collection[str]) -> int:

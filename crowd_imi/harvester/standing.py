@@ -55,7 +55,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     label = MAIN if posting is None else posting.label
     with store.read() as session:
         every = [one for one in postings(session) if one.platform == platform.name and one.platform_id is not None]
-        told = noticed(session)
+        told = noticed(session, store.now())
     said = {one.id: {found.id: found.status for found in platform.submissions(str(one.platform_id))} for one in every}
     statuses = said.get(posting.id, {}) if posting else {}
     places = platform.places(str(posting.platform_id)) if posting and posted else 0

@@ -35,8 +35,8 @@ NO_VISIT = ("already-took-part", "study-full")
 """Refusals after which the place that was taken is nobody's."""
 Advice = Literal["what_to_do", "given_back", "no_place"]
 _QUERY = TypeAdapter(dict[str, Parameter])
-WHOLE_LINKS = {"link": ({"invitation"}, {"open"}), "local": ({"participant", "submission", "posting"},)}
-"""Platform → what its links hold: one that holds all of it, and is none of the platform's, was made up or changed."""
+WHOLE_LINKS = {"link": ({"invitation"}, {"open", "visitor"}), "local": ({"participant", "submission", "posting"},)}
+"""Platform → what its links to ``arrive`` hold: one that holds it all, and is none of the platform's, was made up or changed."""
 HANDED_IN = ("awaiting_review", "approved", "rejected")
 
 
@@ -152,7 +152,7 @@ def _ask_platform(platform: Platform, query: Mapping[str, str]) -> PlatformSubmi
     except ForgedLink:
         raise Refused("Nobody vouches for this link, or not any more.", 403, "forged-link") from None
     except BadLink:
-        raise (not_ours() if is_whole(platform, query) else bad_link()) from None
+        raise (not_ours() if holds(query, *WHOLE_LINKS.get(platform.name, ())) else bad_link()) from None
     except NoPlace:
         raise
     except UnknownSubmission:
@@ -205,10 +205,10 @@ def _check(submission: PlatformSubmission) -> None:
         raise Refused("You have given this place back, or its time is over.", 410, "ended")
 
 
-def is_whole(platform: Platform, query: Mapping[str, str]) -> bool:
-    """Whether a link holds everything that the platform's links hold, as far as the platform itself doesn't tell."""
+def holds(query: Mapping[str, str], *wanted: set[str]) -> bool:
+    """Whether a link has values for all names of any of these."""
     given = {name for name, value in query.items() if value}
-    return any(names <= given for names in WHOLE_LINKS.get(platform.name, ()))
+    return any(names <= given for names in wanted)
 
 
 def bad_link() -> Refused:

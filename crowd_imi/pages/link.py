@@ -4,7 +4,7 @@ from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from crowd_imi.errors import BadLink, NoPlace, PlatformError
-from crowd_imi.pages.arrival import bad_link, is_whole, link_query, no_place_page, not_ours, render_page
+from crowd_imi.pages.arrival import bad_link, holds, link_query, no_place_page, not_ours, render_page
 from crowd_imi.pages.context import pages
 from crowd_imi.platforms.link import LinkPlatform
 
@@ -25,7 +25,7 @@ def join() -> AnyResponse:
             return redirect(platform.finish_url(done), 303)
         entry = platform.entry(query)
     except BadLink:
-        raise (not_ours() if is_whole(platform, query) else bad_link()) from None
+        raise (not_ours() if holds(query, {"invitation"}, {"open"}) else bad_link()) from None
     except NoPlace as none:
         return no_place_page(none)
     return _page("start.html", entry=entry, words=pages().texts["start"])

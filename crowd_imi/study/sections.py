@@ -132,7 +132,7 @@ class VisualisationSection(Record):
     weighs as much as activation allows; ``published``: up to ``steps``, stopped early, with the largest weight for which the
     weakest image still drives the unit more than the best natural image; ``fixed``: ``steps`` and ``diversity`` as they stand
     here."""
-    steps: Positive = 5000
+    steps: Positive = 3400
     """Published: 20,000 at most."""
     learning_rate: AboveZero = 0.05
     diversity: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 100.0

@@ -15,7 +15,7 @@ from crowd_imi.factory.anew import make_anew
 from crowd_imi.factory.gallery import write_gallery
 from crowd_imi.factory.groups import Group, cut
 from crowd_imi.factory.looker import Looker, activations
-from crowd_imi.factory.methods import Explanation, FeatureVisualisation
+from crowd_imi.factory.methods import Explanation, FeatureVisualisation, wanted_key
 from crowd_imi.factory.network import Network
 from crowd_imi.factory.pack import PackWriter
 from crowd_imi.factory.render import render
@@ -57,8 +57,9 @@ def made(rendered):
     columns = {unit: np.linspace(-0.1, 0.1, 50, dtype=np.float32) for unit in units(("layer1.0.conv1", 1), ("layer1.0.conv1", 2))}
 
     def make(folder, count=2, **settings):
-        section = VisualisationSection(**{"procedure": "fixed", "size": 32, "steps": 2, "diversity": 1.0, **settings})
-        return FeatureVisualisation(network, dict(islice(columns.items(), count)), section, 3, PackWriter(folder))
+        settings = VisualisationSection(**{"procedure": "fixed", "size": 32, "steps": 2, "diversity": 1.0, **settings})
+        wanted = wanted_key("net", section, settings, 3)
+        return FeatureVisualisation(network, dict(islice(columns.items(), count)), settings, 3, PackWriter(folder), wanted=wanted)
 
     return make, list(columns)
 
@@ -244,6 +245,9 @@ def test_the_gallery_shows_no_visualisation_by_other_settings_or_of_another_grou
     assert kept.references.max[0].image in page and other.references.max[0].image not in page
     make(study.pack, count=1).visualised(first)  # as after the second one was vetoed
     assert "1 unit is finished" in write_gallery(study).read_text()
+    models = {"net": study.file.models["net"].model_copy(update={"checkpoint": "another.safetensors"})}
+    with pytest.raises(PackError, match="there is no pack here"):
+        write_gallery(replace(study, file=study.file.model_copy(update={"models": models})))
 
 
 MEAN = "mean of two photographs"
@@ -308,12 +312,33 @@ def test_a_third_method_is_given_the_model_units_at_once_and_their_photographs(r
 
     first = VoidedUnit(arm=SYNTHETIC, unit=arm.units[0].unit.key, revision=2)
     voided = Amendment(name="void-1", kind="void", at=datetime.now(UTC), tasks={}, units=(first,))
-    with pytest.raises(FactoryError, match=f"^{SYNTHETIC}: its images were made by another method than feature visualisation"):
-        make_anew(study, voided)
+    assert (arm.method, manifest.arm("net-natural-easy").method) == ("Means", None)
+    for wrong, was, now in (
+        ({}, f"{SYNTHETIC}: its images were made by Means", "the condition's own method"),
+        ({"synthetic": means, "natural": means}, "net-natural-easy: its images were made by the condition's own method", "Means"),
+    ):
+        with pytest.raises(FactoryError, match=f"^{was} and not by {now}; make panels anew from Python"):
+            make_anew(study, voided, methods=wrong)
     make_anew(study, voided, methods={"synthetic": means})
     (anew, *others) = Pack(study.pack).shown(["void-1"]).arm(SYNTHETIC).units
     assert others == list(arm.units[1:]) and anew.panels != arm.units[0].panels
     assert {Pack(study.pack).shown(["void-1"]).sources[e.image] for e in anew.panels[0].references.max} == {f"{MEAN}, max"}
+
+
+class TwoForOne(Means):
+    """Explains what it isn't asked to."""
+
+    def explain(self, asked):
+        for explanation in super().explain(asked):
+            yield from (explanation, explanation)
+
+
+class OneBatch(Means):
+    """Has images for one batch of panels only."""
+
+    def explain(self, asked):
+        for explanation in super().explain(asked):
+            yield Explanation(explanation.batches[:1])
 
 
 class Forgetful(Means):
@@ -337,8 +362,10 @@ class Forgetful(Means):
             Forgetful(units=3, images=8),
             "Forgetful gives 8 images of the lower side and 9 of the upper one; a panel shows 9 of each",
         ),
+        (TwoForOne(), f"{SYNTHETIC}: TwoForOne gives an explanation of no unit"),
+        (OneBatch(), "OneBatch gives 1 batches of images; the study has "),
     ],
 )
-def test_a_method_that_leaves_out_units_or_images_is_named(rendered, tmp_path, method, said):
+def test_a_method_that_leaves_out_units_or_images_or_gives_too_many_is_named(rendered, tmp_path, method, said):
     with pytest.raises(FactoryError, match=re.escape(said)):
         render(copied(rendered, tmp_path), methods={"synthetic": method})

@@ -16,6 +16,7 @@ from crowd_imi.cli.status_screen import screen
 from crowd_imi.errors import PlatformError
 from crowd_imi.harvester import Difference, Status, harvest, status
 from crowd_imi.harvester.collect import Inbox, Known
+from crowd_imi.harvester.elsewhere import noticed
 from crowd_imi.harvester.money import pay_reward
 from crowd_imi.harvester.rejections import reject
 from crowd_imi.keys import study_key
@@ -26,7 +27,7 @@ from crowd_imi.platforms.standins.prolific.desk import Account
 from crowd_imi.publisher.launch import create_store, launch
 from crowd_imi.records import Money
 from crowd_imi.store import SimulatedClock, Store, StoreKind
-from crowd_imi.store.notices import note
+from crowd_imi.store.notices import KEPT_MS, note
 from crowd_imi.store.tables import Posting, Visit
 from crowd_imi.study import Study
 from tests.contract.mturk import mturk
@@ -333,6 +334,9 @@ def test_a_webhooks_word_of_another_study_is_counted_and_asks_nothing(prolific: 
     assert inbox.news() == {query["SESSION_ID"]}
     now = prolific.status()
     assert (now.events_elsewhere, now.strays) == (2, 1)
+    with prolific.store.read() as session:
+        assert len(noticed(session, prolific.store.now())) == 4
+        assert noticed(session, prolific.store.now() + KEPT_MS + 60_000) == ()
     console = Console(width=200)
     with console.capture() as capture:
         console.print(screen(now, None))

@@ -11,7 +11,7 @@ from werkzeug.serving import make_server
 
 from crowd_imi.errors import PagesError, StoreError
 from crowd_imi.harvester import harvest, status
-from crowd_imi.pages.dashboard import create_app, require_password, take_snapshot
+from crowd_imi.pages.dashboard import create_app, require_password, snapshot, take_snapshot
 from crowd_imi.platforms.base import PostingState
 from crowd_imi.publisher.steering import steer
 from crowd_imi.store.engine import database_urls
@@ -108,6 +108,18 @@ def test_a_stopped_study_is_complete_when_status_says_so(tmp_path):
     assert found == [(False, False), (False, False), (True, True)]
 
 
+def test_a_stopped_study_isnt_complete_while_somebody_waits_for_a_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr(snapshot, "_study_time", lambda store, visits, now: now)  # a real study's
+    crowd = Crowd.posted(tmp_path)
+    looking = ReadOnlyStore.look(database_urls(tmp_path)[0])
+    crowd.fail_practice(crowd.arrive("carl"))
+    steer(crowd.study, crowd.store, crowd.platform, PostingState.STOPPED)
+    crowd.clock.set(crowd.clock.now() + 5 * 3_600_000)
+    assert not status(crowd.study, crowd.store, crowd.platform).complete
+    assert not take_snapshot(crowd.study, looking, crowd.clock.now()).complete
+    looking.close()
+
+
 def test_a_study_without_visits_has_nothing_to_show_and_no_error(tmp_path):
     crowd = Crowd.posted(tmp_path, SMALL)
     looking = ReadOnlyStore.look(database_urls(tmp_path)[0])
@@ -132,8 +144,11 @@ def test_who_handed_in_without_having_been_here_is_a_problem_until_somebody_deci
     for decide in (lambda submission: None, crowd.platform.approve):
         decide(crowd.submission_of("stranger"))
         harvest(crowd.study, crowd.store, crowd.platform)
-        found.append([p for p in take_snapshot(crowd.study, looking, crowd.clock.now()).problems if "pay or reject" in p])
-    assert found == [["1 submissions on the platform wait for you to pay or reject them; `crowd-imi status` says how"], []]
+        found.append([p for p in take_snapshot(crowd.study, looking, crowd.clock.now()).problems if "not finished here" in p])
+    assert found == [
+        ["1 submissions there are nobody's here or not finished here; `crowd-imi status` says what to do"],
+        [],
+    ]
 
 
 def test_the_database_refuses_to_be_written_and_people_arent_reached(crowd, looking):

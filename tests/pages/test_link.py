@@ -205,7 +205,7 @@ def test_a_return_url_is_where_people_are_sent(invite: Invite):
         ("?invitation=", (404, "bad-link")),
         ("?visitor=0123456789abcdef", (404, "bad-link")),
         ("?invitation=forged", (403, "not-ours")),
-        ("?open=forged", (403, "not-ours")),
+        ("?open=forged&visitor=0123456789abcdef", (403, "not-ours")),
         ("?invitation=a%00b", (404, "malformed-link")),
         ("?invitation=%C3%A9", (404, "malformed-link")),
     ],
@@ -225,14 +225,27 @@ def test_a_link_that_is_whole_and_that_nobody_here_signed_isnt_called_incomplete
     come(visitor, study.url("anna"))
     opened = study.platform.open_link(study.posting)
     assert opened is not None
-    for url in (study.url("ben"), opened, f"{opened}&visitor={'0' * 16}", finish(visitor)):
+    whole = {
+        study.url("ben"): ("/join", "/arrive"),
+        opened: ("/join",),
+        f"{opened}&visitor={'0' * 16}": ("/join", "/arrive"),
+        finish(visitor): ("/finished",),
+    }
+    for url, addresses in whole.items():
         signed, *more = parse_qsl(urlsplit(url).query)
         changed = urlencode([(signed[0], f"x{signed[1]}"), *more])
-        for address in ["/finished"] if signed[0] == "token" else ["/join", "/arrive"]:
+        for address in addresses:
             reply = Guest(study.app).get(f"{address}?{changed}")
             assert refusal(reply) == (403, "not-ours")
             assert "nobody here made it" in reply.text and study.study.file.pages.contact in reply.text
     assert study.statuses() == ["awaiting_review"]
+
+
+def test_an_open_link_that_was_cut_off_behind_the_button_is_called_incomplete(invite: Invite):
+    study = invite("\n[link]\nopen = true\n")
+    opened = study.platform.open_link(study.posting)
+    assert opened is not None
+    assert refusal(Guest(study.app).get(f"/arrive?{urlsplit(opened).query}")) == (404, "bad-link")
 
 
 def test_studies_on_other_platforms_have_neither_page(run: Run):

@@ -196,9 +196,9 @@ FACTOR = 1.4
 """By which a look changes the weight."""
 SETBACK = 4
 """By which it shrinks where an image doesn't reach the photographs."""
-NEAR = 0.95
+NEAR = 0.98
 """The eight are to drive the unit so much, on average, as the one does that was made for the unit alone."""
-END = 8
+END = 6
 """The last one in so many steps is without diversity."""
 
 
@@ -207,7 +207,8 @@ def adaptive(visualiser: Visualiser, targets: Sequence[Target], seeds: Sequence[
 
     The weight grows while all eight images reach the best natural one and come near, on average, to the image that was made for
     the unit alone; else it shrinks. Of the moments at which it was looked at, that with the most different images is kept among
-    those where they reach both; where there is none, the strongest.
+    those where they reach the best natural image and come near to the strongest that was ever made for the unit alone; where
+    there is none, the strongest.
     """
     settings = visualiser.settings
     ascent = Ascent(visualiser, targets, seeds, REFERENCES, alone=1)
@@ -243,17 +244,16 @@ class _Control:
         seen = self._seen = _Moment(climbed, self.target, self.weight)
         if self._alone is None or seen.alone > self._alone.alone:
             self._alone = seen
-        if self._best is None or seen.worth >= self._best.worth:
+        # What came near to a weaker image may not come near to this one, so that the best is judged anew.
+        if self._best is None or seen.worth(self._alone.alone) >= self._best.worth(self._alone.alone):
             self._best = seen
 
     def steer(self) -> None:
         """Choose the weight of the next steps by what was seen last."""
         if self._seen is None:
             return
-        if not self._seen.reaches:
-            factor = 1 / SETBACK
-        else:
-            factor = FACTOR if self._seen.near else 1 / FACTOR
+        shrinks = 1 / FACTOR if self._seen.reaches else 1 / SETBACK
+        factor = FACTOR if self._seen.reaches and self._seen.near(self._seen.alone) else shrinks
         self.weight = min(max(self.weight * factor, LOWEST_WEIGHT), HIGHEST_WEIGHT)
 
     def found(self, passes: int) -> Found:
@@ -265,20 +265,22 @@ class _Control:
 
 
 class _Moment:
-    """One set's images at one moment, and what they are worth."""
+    """One set's images at one moment."""
 
     def __init__(self, climbed: Climbed, target: Target, weight: float) -> None:
         self.climbed = climbed
         self.weight = weight
         """Of diversity, by which they came about."""
-        alone, *others = map(target.drive, climbed.looks.activations)
-        self.alone = alone
+        self.alone, *others = map(target.drive, climbed.looks.activations)
+        self._mean, self._weakest = fmean(others), min(others)
         self.reaches = all(map(target.reaches, climbed.looks.activations[1:]))
-        self.near = fmean(others) >= NEAR * alone
-        if not self.reaches:
-            self.worth = (False, False, min(others))
-        elif not self.near:
-            self.worth = (True, False, fmean(others))
-        else:
-            self.worth = (True, True, -climbed.looks.alike)
+
+    def near(self, alone: float) -> bool:
+        """Whether the eight come near, on average, to the drive of an image that was made for the unit alone."""
+        return self._mean >= NEAR * alone
+
+    def worth(self, alone: float) -> tuple[bool, bool, float]:
         """Larger is better."""
+        if not self.reaches:
+            return False, False, self._weakest
+        return (True, True, -self.climbed.looks.alike) if self.near(alone) else (True, False, self._mean)

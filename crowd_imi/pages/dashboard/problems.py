@@ -42,7 +42,10 @@ def problems(  # noqa: PLR0913, PLR0917 (everything there is to look at)
             f"{{n}} submissions wait for a verdict for more than {WAITING_MINUTES} minutes; is `crowd-imi harvest` running?",
         ),
         (overdue, "{n} visits are over their time and still hold a task; the next harvest frees it"),
-        (stock.undecided, "{n} submissions on the platform wait for you to pay or reject them; `crowd-imi status` says how"),
+        (
+            stock.undecided,
+            "{n} submissions there are nobody's here or not finished here; `crowd-imi status` says what to do",
+        ),
         (strays, "{n} places on the platform were taken without a visit here"),
     ]
     return tuple(text.format(n=number) for number, text in found if number) + _disk(store)

@@ -30,6 +30,7 @@ from crowd_imi.store.money import current_cap, current_price
 from crowd_imi.store.postings import MAIN, PILOT, postings
 from crowd_imi.store.progress import VisitProgress, count_strays, reaction_times, units_so_far, visits_so_far
 from crowd_imi.store.submissions import verdicts, visits_of
+from crowd_imi.store.tables import Visit
 from crowd_imi.study import Study
 
 HOUR_MS = 3_600_000
@@ -195,12 +196,16 @@ def _is_complete(session: Session, study: Study, stocks: Mapping[str, Stock], no
     posted = [posting for posting in postings(session) if posting.platform_id is not None]
     if not all_complete(stocks, {posting.label: PostingState(posting.state) for posting in posted}):
         return False
-    visits = (visit for posting in posted for visit in visits_of(session, posting.id))
+    visits = [(posting.platform, visit) for posting in posted for visit in visits_of(session, posting.id)]
     return not any(
-        visit.state in UNDER_WAY
-        or waits_for_a_verdict(study, visit, now, shown_up=visit.platform_state not in (None, PlatformStatus.ACTIVE))
-        for visit in visits
+        visit.state in UNDER_WAY or waits_for_a_verdict(study, visit, now, shown_up=_shown_up(platform, visit))
+        for platform, visit in visits
     )
+
+
+def _shown_up(platform: str, visit: Visit) -> bool:
+    """Only Mechanical Turk doesn't list who is at it: who isn't known to have handed in may never do."""
+    return platform != "mturk" or visit.platform_state not in (None, PlatformStatus.ACTIVE)
 
 
 def _study_time(store: Store, visits: Sequence[VisitProgress], now: int) -> int:
