@@ -85,10 +85,10 @@ class Participant:
 class Crowd:
     """Everybody at one address."""
 
-    def __init__(self, plan: dict[str, Any], bare: bool) -> None:
+    def __init__(self, plan: dict[str, Any], tokens: list[str], bare: bool) -> None:
         port = plan["bare_port"] if bare else plan["port"]
-        self.people = [Participant("127.0.0.1", port) for _ in plan["tokens"]]
-        self.tokens: list[str] = plan["tokens"]
+        self.people = [Participant("127.0.0.1", port) for _ in tokens]
+        self.tokens = tokens
         self.trials: int = plan["trials"]
         self.bare = bare
         self.acknowledged = [0] * len(self.people)
@@ -147,9 +147,13 @@ class Crowd:
 
 
 async def run(plan: dict[str, Any]) -> dict[str, Any]:
-    """Warm up, then both in alternation at the given rate, then each at rising rates until the limit is missed."""
+    """Warm up, then both in alternation at the given rate, then each at rising rates until the limit is missed.
+
+    For the rising rates as many people come anew: those who were there before have few trials left.
+    """
     rng = Random(plan["seed"])
-    ours, bare = Crowd(plan, False), Crowd(plan, True)
+    half = len(plan["tokens"]) // 2
+    ours, bare = (Crowd(plan, plan["tokens"][:half], kind) for kind in (False, True))
     # Until each worker has met most of the tasks, as it has when people come one by one.
     await ours.window(plan["rate"], plan["warm_up_s"], rng)
     await bare.window(plan["rate"], plan["warm_up_s"] / 4, rng)
@@ -160,10 +164,15 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
         for crowd, name in both if number % 2 == 0 else reversed(both):
             found[name] = (await crowd.window(plan["rate"], plan["window_s"], rng)).document()
         pairs.append(found)
-    floors = {name: await floor(crowd, plan, rng) for crowd, name in ((ours, "ours"), (bare, "bare"))}
     for crowd in (ours, bare):
         crowd.close()
-    return {"pairs": pairs, "floors": floors, "acknowledged": ours.acknowledged, "bare_acknowledged": sum(bare.acknowledged)}
+    late, late_bare = (Crowd(plan, plan["tokens"][half:], kind) for kind in (False, True))
+    floors = {name: await floor(crowd, plan, rng) for crowd, name in ((late, "ours"), (late_bare, "bare"))}
+    for crowd in (late, late_bare):
+        crowd.close()
+    acknowledged = ours.acknowledged + late.acknowledged
+    stored_bare = sum(bare.acknowledged) + sum(late_bare.acknowledged)
+    return {"pairs": pairs, "floors": floors, "acknowledged": acknowledged, "bare_acknowledged": stored_bare}
 
 
 async def floor(crowd: Crowd, plan: dict[str, Any], rng: Random) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def measure(participants: int, urls: tuple[str, str] | None, changes: dict[str, 
     """One database's figures; SQLite in a temporary folder where no URLs are given."""
     with tempfile.TemporaryDirectory(prefix="imi-pages-") as name:
         folder = Path(name)
-        study, plan = write_study(folder, participants)
+        study, plan = write_study(folder, 2 * participants)  # half of them come when the rates rise
         places = urls or database_urls(folder)
         tokens = fill(study, plan, places)
         load = {**LOAD, "rate": participants / SECONDS_PER_ANSWER, **changes, "tokens": tokens}

@@ -36,7 +36,7 @@ def test_waiting_for_a_slow_server_counts():
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        crowd = Crowd({"port": server.port, "bare_port": server.port, "tokens": ["t"], "trials": 45}, bare=False)
+        crowd = Crowd({"port": server.port, "bare_port": server.port, "trials": 45}, ["t"], bare=False)
         window = asyncio.run(crowd.window(10.0, 1.0, Random(3)))
     finally:
         server.shutdown()
