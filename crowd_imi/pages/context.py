@@ -1,5 +1,6 @@
 """What every request needs: the study, its store, and who is asking."""
 
+import re
 import time
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
@@ -26,6 +27,8 @@ from crowd_imi.study import Study
 
 CLOCK_HEADER = "X-Rehearsal-Clock"
 TOKEN_HEADER = "X-Visit-Token"
+NAME = re.compile(r"[\w\[\]-]{1,40}", re.ASCII)
+"""What refusals repeat of a body's keys."""
 
 LONGEST_VISIT_MS = 30 * 24 * 3600 * 1000
 """After so long a visit's token ends, whatever it is at; who was late could finish until then."""
@@ -143,7 +146,8 @@ def asked(model: type[R]) -> R:
         return model.model_validate_json(storable(request.get_data(cache=False)))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        # Keys of the body are among them, whatever somebody wrote there.
+        where = ".".join(str(part) if NAME.fullmatch(str(part)) else "…" for part in first["loc"]) or "the body"
         raise Refused(f"The page sent something that can't be stored ({where}: {first['msg']}).", 400, "bad-request") from None
 
 
