@@ -43,8 +43,8 @@ lint: install
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-# A worker more than there are cores, as browsers and servers are waited for a lot; at most four, for the memory.
-WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 3 ? cores + 1 : 4)))
+# Two workers more than there are cores, as browsers and servers are waited for a lot; at most four, for the memory.
+WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 2 ? 3 : 4)))
 
 # Side by side, as linters keep one core busy and tests wait a lot.
 test: install
