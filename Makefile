@@ -50,8 +50,15 @@ WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 2 ? 3 :
 test: install
 	@$(MAKE) --jobs 2 --no-print-directory lint tests
 
+# One process compiles what all workers import, while linters keep the other core busy.
+COMPILED := $(VENV)/.compiled
+$(COMPILED): $(INSTALLED)
+	@echo "==> compiling what the tests import"
+	@$(BIN)/pytest --collect-only --quiet --quiet >/dev/null || true # what can't be imported, pytest says below
+	@touch $@
+
 # In the order of folders: the slow acceptance tests begin first, and no worker waits for one at the end.
-tests: install
+tests: install $(COMPILED)
 	@echo "==> pytest"
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

@@ -17,30 +17,30 @@ model = "trained"
 condition = "natural"
 units = 8
 null = 8
-responses = 5
+responses = 3
 
 [[arms]]
 model = "random"
 condition = "natural"
 units = 8
-responses = 4
+responses = 3
 
 [[arms]]
 model = "trained"
 condition = "synthetic"
 units = 4
 null = 4
-responses = 3
+responses = 2
 
 [[arms]]
 model = "random"
 condition = "synthetic"
 units = 4
 null = 4
-responses = 3
+responses = 2
 
 """
-# (16 × 5 + 8 × 4 + 8 × 3 + 8 × 3) / 8 = 20 tasks.
+# (16 × 3 + 8 × 3 + 8 × 2 + 8 × 2) / 8 = 13 tasks.
 
 
 def small_scale() -> Scale:
