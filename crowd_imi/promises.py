@@ -8,14 +8,12 @@ from crowd_imi.ledger import IntentState
 from crowd_imi.lifecycle import UNDER_WAY, Payment, VisitState
 from crowd_imi.platforms.base import Capability, Platform, price
 from crowd_imi.records import Money
-from crowd_imi.store.money import all_intents
+from crowd_imi.store.money import RULE, all_intents
 from crowd_imi.store.postings import postings
 from crowd_imi.store.submissions import judged_visits, visits_of
 from crowd_imi.store.tables import Verdict, Visit
 from crowd_imi.study import PaySection, Study
 
-NAME = "rule"
-"""What the books call the bonus of ``[pay]``: a visit gets it once."""
 _MAY_STILL_EARN = UNDER_WAY | {VisitState.SUBMITTED}
 
 
@@ -77,5 +75,5 @@ def deserves(pay: PaySection, visit: Visit, verdict: Verdict) -> bool:
 
 def with_bonus(session: Session, *states: IntentState) -> set[str]:
     """Visits whose rule's bonus is in one of these states in the books."""
-    rule = (one for one in all_intents(session) if one.operation == "bonus" and one.subject.endswith(f"/{NAME}"))
+    rule = (one for one in all_intents(session) if one.operation == "bonus" and one.subject.endswith(f"/{RULE}"))
     return {one.subject.partition("/")[0] for one in rule if one.state in states}

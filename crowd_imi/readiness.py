@@ -162,8 +162,12 @@ def _model_problems(study: Study, track: Track) -> Iterator[str]:
                     f"models.{name}.readouts.{readout}.weights = {str(section.weights)!r}: there is no file "
                     f"{study.path(section.weights)}; put it there or correct the path"
                 )
-    if importlib.util.find_spec("torch") is not None:
+    if _has_torch():
         yield from _layer_problems(study, track)
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None
 
 
 def _layer_problems(study: Study, track: Track) -> Iterator[str]:
@@ -174,7 +178,8 @@ def _layer_problems(study: Study, track: Track) -> Iterator[str]:
 
     for name, model in track(_used_models(study).items(), "looking into the networks"):
         try:
-            unit_layers(outline(model, study.folder), layer_globs(model), readout_names(model))
+            module = outline(model, study.folder)
+            unit_layers(module, layer_globs(model), readout_names(model), listed=bool(model.units))
         except CrowdImiError as error:
             yield f"models.{name}: {error}"
 
@@ -286,3 +291,8 @@ def _remarks(study: Study, tasks: int) -> Iterator[str]:
         )
     for name in sorted(set(file.models) - set(_used_models(study))):
         yield f"models.{name}: no arm uses it, so nobody looked whether it works"
+    if not _has_torch():
+        yield (
+            "models: torch isn't installed, so nobody looked whether the networks and their layers are there; "
+            "`pip install 'crowd-imi[factory]'`, and check again"
+        )

@@ -26,9 +26,6 @@ SCRIPTS = {
 }
 """npm package → the name under which the pages load its browser build."""
 
-CARRIED = ("hit_templates", "stimuli")
-"""Folders at the top level whose folders go into a wheel."""
-
 BROWSER_BUILD = "dist/index.browser.min.js"
 STAMP = "built-from.txt"
 

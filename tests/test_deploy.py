@@ -18,6 +18,7 @@ from crowd_imi.cli.app import app
 from crowd_imi.errors import PlatformError
 from crowd_imi.platforms.mturk import MturkPlatform
 from crowd_imi.platforms.prolific import TOKEN_VARIABLE
+from crowd_imi.platforms.prolific_hooks import SECRET_VARIABLE
 from crowd_imi.study import MturkSection
 
 ROOT = Path(__file__).parent.parent
@@ -35,21 +36,20 @@ def entry():
     return yaml.safe_load(instructions("ENTRYPOINT")[0])
 
 
-def unit():
+UNITS = ("crowd-imi.service", "crowd-imi-harvest.service")
+
+
+def unit(name):
     parser = configparser.ConfigParser(interpolation=None, strict=True)
     parser.optionxform = str
-    parser.read(DEPLOY / "crowd-imi.service", encoding="utf-8")
+    assert parser.read(DEPLOY / name, encoding="utf-8")
     return parser
 
 
 COMMANDS = {
     "Dockerfile": [*entry(), *yaml.safe_load(instructions("CMD")[0])],
-    "systemd": shlex.split(unit()["Service"]["ExecStart"]),
-    **{
-        f"compose {name}": [*entry(), *service["command"]]
-        for name, service in COMPOSE["services"].items()
-        if "command" in service
-    },
+    **{name: shlex.split(unit(name)["Service"]["ExecStart"]) for name in UNITS},
+    **{f"compose {name}": [*entry(), *service["command"]] for name, service in COMPOSE["services"].items() if "build" in service},
 }
 
 
@@ -82,8 +82,10 @@ def test_what_compose_builds_and_mounts_is_there():
 
 
 def test_who_asks_a_platform_gets_every_credential_that_one_may_want():
-    # Prolific's token, and what boto3 reads for Mechanical Turk and for hosted sprites; empty where .env has none.
-    wanted = {TOKEN_VARIABLE, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"}
+    # Prolific's token and the secret of its events, and what boto3 reads for Mechanical Turk and for hosted sprites; empty where
+    # .env has none.
+    wanted = {TOKEN_VARIABLE, SECRET_VARIABLE, *(f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"))}
+    wanted |= {"AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"}
     for name in ("pages", "harvest"):
         given = COMPOSE["services"][name]["environment"]
         assert {variable: given.get(variable) for variable in wanted} == {variable: f"${{{variable}:-}}" for variable in wanted}
@@ -130,14 +132,33 @@ def test_the_image_runs_as_nobody_special_and_is_stopped_gracefully():
     assert copied == ["."]
 
 
-def test_the_unit_has_what_systemd_asks_for():
-    found = unit()
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_has_what_systemd_asks_for(name):
+    found = unit(name)
     assert found.sections() == ["Unit", "Service", "Install"]
     assert found["Service"]["KillSignal"] == "SIGTERM" and found["Service"]["User"] == "imi"
+    # It comes back with the machine, and after however many failures.
+    assert found["Install"]["WantedBy"] == "multi-user.target" and found["Unit"]["StartLimitIntervalSec"] == "0"
+    # A harvest that ends by itself has nothing left to do.
+    assert found["Service"]["Restart"] == ("always" if name == "crowd-imi.service" else "on-failure")
+    assert name in (DEPLOY.parent / "deploy.md").read_text(encoding="utf-8")
+
+
+def test_every_container_comes_back_with_the_machine():
+    # "on-failure" isn't enough: Docker doesn't start such a container when it is itself started again.
+    assert {service["restart"] for service in COMPOSE["services"].values()} == {"unless-stopped"}
+
+
+def test_the_databases_own_log_says_no_keys_values():
+    # DETAIL: Key (platform_submission)=(…) already exists.
+    assert COMPOSE["services"]["database"]["command"] == ["postgres", "-c", "log_error_verbosity=terse"]
+
+
+def test_the_pages_get_their_time_to_end():
     # Longer than the server takes to end its requests.
     from crowd_imi.pages.server import GRACE_SECONDS
 
-    assert int(found["Service"]["TimeoutStopSec"]) > GRACE_SECONDS
+    assert int(unit("crowd-imi.service")["Service"]["TimeoutStopSec"]) > GRACE_SECONDS
     assert int(COMPOSE["services"]["pages"]["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
 
 
@@ -151,3 +172,12 @@ def test_the_proxy_logs_no_request():
     from crowd_imi.pages.app import LARGEST_REQUEST
 
     assert f"max_size {LARGEST_REQUEST // 1024}KB" in sites
+
+
+def test_the_proxy_hides_nothing_that_the_pages_say_and_speaks_for_them_while_they_are_away():
+    text = re.sub(r"#.*", "", (DEPLOY / "Caddyfile").read_text(encoding="utf-8"))
+    assert "health_uri" not in text
+    away = text[text.index("handle_errors 502 503 504") :]
+    # 503 is among the statuses after which the page's scripts send again.
+    assert re.search(r'respond "[^"]*Nothing is lost[^"]*" 503', away)
+    assert "header Retry-After 10" in away and "header Refresh 10" in away

@@ -115,6 +115,14 @@ def test_a_wrong_value_is_named_with_what_would_be_right(tmp_path, old, new, exp
             "so everybody would be excluded; at most 3 works",
         ),
         (
+            "units = 6\nnull = 2",
+            "units = 2\nnull = 6",
+            # 6 trials × 2 / 8 = 1.5 of them on real units: some task has only one.
+            "arms[0]: exclusion.min_row_choices = 1 asks for 2 choices on real units, but of tasks.trials = 6 a task with "
+            "units = 2 and null = 6 may have only 1 of them, so everybody in it would be excluded; at most 0 works, or lower "
+            "null",
+        ),
+        (
             'source = "timm:resnet10t"',
             'source = "timm:resnet10t"\npretrained = true\ncheckpoint = "a.safetensors"',
             "models.toy: checkpoint and pretrained = true can't both hold; take one out",
@@ -123,6 +131,51 @@ def test_a_wrong_value_is_named_with_what_would_be_right(tmp_path, old, new, exp
 )
 def test_numbers_that_do_not_fit_together_are_reported_with_a_way_out(tmp_path, old, new, expected):
     assert expected in problems(tmp_path, (old, new))
+
+
+def test_half_of_the_real_trials_are_not_too_many_row_choices(tmp_path):
+    # 6 trials × 6 / 8 = 4.5: every task has 4 trials on real units at least, two of each row.
+    toml = STUDY_TOML.replace("min_row_choices = 1", "min_row_choices = 2")
+    assert write_study(tmp_path / "two", toml).file.exclusion.min_row_choices == 2
+    (problem,) = problems(tmp_path / "three", ("min_row_choices = 1", "min_row_choices = 3"))
+    assert problem.startswith("arms[0]: ") and "units = 6 and null = 2 may have only 4 of them" in problem
+
+
+def test_a_bonus_for_catch_trials_without_catch_trials_is_refused(tmp_path):
+    changes = ("catch = 2", "catch = 0"), ("reward = 150", "reward = 150\nbonus = 20")
+    assert problems(tmp_path, *changes) == (
+        "pay.bonus = 20 is for who has all catch trials right, but tasks.catch = 0, so nobody would get it; raise tasks.catch, "
+        'say bonus_for = "completion", or take bonus out',
+    )
+    toml = STUDY_TOML.replace("catch = 2", "catch = 0")
+    for pay in ("reward = 150", 'reward = 150\nbonus = 20\nbonus_for = "completion"'):
+        assert write_study(tmp_path, toml.replace("reward = 150", pay)).file.tasks.catch == 0
+
+
+LAYERS = 'layers = ["layer*"]'
+SEVEN = [f"layer1/{channel}" for channel in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("units", "exclude", "there"),
+    [
+        # 07 is 7 written otherwise, and a unit listed twice is one.
+        ([*SEVEN[:4], "layer1/07", "layer1/7", "layer1/7"], [], "the list has 5"),
+        (SEVEN, ["layer1/0", "layer1/1"], "the list has 5 that exclude leaves"),
+        (SEVEN, ["layer1"], "the list has 0 that exclude leaves"),
+    ],
+)
+def test_fewer_listed_units_than_arms_ask_for_are_refused(tmp_path, units, exclude, there):
+    # Of 6 units and 2 null units, the null ones are made of the first two of the six.
+    assert problems(tmp_path, (LAYERS, f"units = {units}\nexclude = {exclude}")) == (
+        f"models.toy.units: arms[0] needs 6 different units, but {there}; list more units or lower the arm's units and null",
+    )
+
+
+@pytest.mark.parametrize("units", [SEVEN[:6], ["layer1/0", "layer2"]])
+def test_lists_that_may_have_enough_units_are_taken(tmp_path, units):
+    study = write_study(tmp_path, STUDY_TOML.replace(LAYERS, f"units = {units}"))
+    assert list(study.file.models["toy"].units) == units
 
 
 def test_no_model_may_be_called_null_as_null_units_are(tmp_path):
@@ -296,6 +349,19 @@ def test_lucent_with_a_search_that_it_does_not_know_is_refused(tmp_path, procedu
         f'visualisation: engine = "lucent" knows only procedure = "fixed", and it is "{procedure}"; make it "fixed", or take '
         'engine = "batched"',
     )
+
+
+@pytest.mark.parametrize(("line", "procedure"), [("", "adaptive"), ('procedure = "published"\n', "published")])
+def test_a_weight_of_diversity_with_a_search_for_it_is_refused(tmp_path, line, procedure):
+    assert problems(tmp_path, ('procedure = "fixed"\n', f"{line}diversity = 0.5\n")) == (
+        f'visualisation.diversity weighs only with procedure = "fixed", and it is "{procedure}"; make it "fixed", or take '
+        "diversity out",
+    )
+
+
+def test_what_a_lock_froze_is_read_with_every_default(tmp_path):
+    file = write_study(tmp_path, STUDY_TOML.replace('procedure = "fixed"\n', "")).file
+    assert type(file).model_validate(file.model_dump(mode="json", by_alias=True)) == file
 
 
 def test_lucent_and_the_fixed_procedure_go_together(tmp_path):

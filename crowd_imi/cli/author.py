@@ -30,6 +30,7 @@ GITIGNORE = """\
 /network/
 /rehearsals/
 /report/
+/export/
 /serving.json
 /hosted.json
 """

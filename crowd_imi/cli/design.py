@@ -55,7 +55,15 @@ def _show(output: Output, study: "Study", summary: "PlanSummary") -> None:
     output.say(f"cost:    {costs}; when nobody is replaced ({summary.reward} each, and the platform's fee)")
     for sentence in of_arms(study.file):
         output.say(f"expect:  {sentence}")
-    if summary.replacements_within_cap >= 0:
-        output.say(f"cap:     {summary.cap}, which leaves room for {summary.replacements_within_cap} replacements")
+    room, there = summary.replacements_within_cap, _dearest(summary)
+    if room is None:
+        return
+    if room >= 0:
+        output.say(f"cap:     {summary.cap}, which leaves room for {room} replacements{there}")
     else:
-        output.say(f"cap:     {summary.cap}, which is too low to pay every task once; raise pay.cap")
+        output.say(f"cap:     {summary.cap}, which is too low to pay every task once{there}; raise pay.cap")
+
+
+def _dearest(summary: "PlanSummary") -> str:
+    """Where the cap was looked at, if that makes a difference."""
+    return f" on {summary.dearest}, where people cost most" if len(set(summary.costs.values())) > 1 else ""

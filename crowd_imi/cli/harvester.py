@@ -17,6 +17,7 @@ from crowd_imi.cli.run_folder import Rehearsal
 
 if TYPE_CHECKING:
     from crowd_imi.harvester import Harvest
+    from crowd_imi.harvester.rules import TopUp
     from crowd_imi.harvester.what_if import WhatIf
     from crowd_imi.platforms.base import Platform
     from crowd_imi.platforms.mturk.notifications import NoticeQueue
@@ -78,7 +79,8 @@ def harvest(  # noqa: PLR0913, PLR0917 (one per option)
 
 def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float | None, queue: str | None) -> None:
     from crowd_imi import harvester
-    from crowd_imi.cli.run_folder import open_run
+    from crowd_imi.cli.run_folder import open_run, run_folder
+    from crowd_imi.errors import PlatformError
     from crowd_imi.harvester.collect import Inbox, Known
     from crowd_imi.harvester.watching import watch
     from crowd_imi.ledger import lease
@@ -91,8 +93,7 @@ def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float |
     store, platform = open_run(study, rehearsal)
     require_lab_key(store)
     _tell_post_hoc(output, study, rehearsal)
-    told: set[str] = set()
-    first = True
+    narrator = _Narrator(output, study, run_folder(study, rehearsal))
     known = Known()
     inbox = Inbox(study, store, platform, _events_queue(study, store, platform, queue) if every is not None else None)
     with lease(store, "harvest", study.file.pay.cap_money, name=HARVESTER) as alone, _until_told_to_stop() as stop:
@@ -102,7 +103,10 @@ def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float |
             if rehearsal is None:
                 hold_to_lock(now)
             if about is None:
-                inbox.news()  # what was told until now is looked at by reading everything
+                try:
+                    inbox.news()  # what was told until now is looked at by reading everything
+                except PlatformError as error:
+                    narrator.say(f"{error}; everything is read all the same")
             done = harvester.harvest(now, store, platform, known, about)
             inbox.looked()
             return done
@@ -111,27 +115,13 @@ def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float |
             with store.write() as session:
                 alone.renew(session)
 
-        def tell(done: "Harvest") -> None:
-            nonlocal first
-            if first or not done.quiet or done.refused or done.complete:
-                _say(output, _sentence(done))
-            first = False
-            for refusal in done.refused:
-                output.say(f"          refused: {refusal}")
-            _tell_to_compensate(output, folder, done, told)
-            _tell_top_up(output, folder, done)
-
         if every is None:
             last: Harvest | None = take_round(None)
-            tell(last)  # type: ignore[arg-type]
+            narrator.tell(last)  # type: ignore[arg-type]
         else:
-
-            def tell_failure(error: Exception, wait: float) -> None:
-                _say(output, f"{error}; next try in {wait:.0f} s")
-
-            last = watch(take_round, every, stop, tell, tell_failure, inbox.news, hold)
+            last = watch(take_round, every, stop, narrator.tell, narrator.tell_failure, inbox.news, hold)
             if stop.is_set():
-                _say(output, "stopped as asked; run it again to go on")
+                narrator.say("stopped as asked; run it again to go on")
     if last is not None:
         output.result(last)
 
@@ -246,36 +236,66 @@ def _tell_post_hoc(output: Output, study: "Study", rehearsal: str | None) -> Non
         output.say(f"post hoc: {sentence}; reports say so")
 
 
-def _tell_to_compensate(output: Output, folder: Path, done: "Harvest", told: set[str]) -> None:
-    from crowd_imi.errors import command
+class _Narrator:
+    """Says what rounds did, and what a person has to do about it.
 
-    for visit in set(done.to_compensate) - told:
-        again = command("pay", folder, "--visit", visit)
-        output.say(f"          visit {visit} finished here and gave the place back there; pay it with: {again}")
-    told.update(done.to_compensate)
+    Args:
+        output: is told.
+        study: whose rounds.
+        run: the study's folder, or a rehearsal's.
+    """
 
+    def __init__(self, output: Output, study: "Study", run: Path) -> None:
+        self._output, self._study, self._run = output, study, run
+        self._first = True
+        self._named: set[str] = set()
 
-def _tell_top_up(output: Output, folder: Path, done: "Harvest") -> None:
-    """The proposal, with the list that pays it; nothing is sent."""
-    from crowd_imi.errors import command
-    from crowd_imi.files import write_atomically
+    def say(self, text: str) -> None:
+        self._output.say(f"{time.strftime('%H:%M:%S')}  {text}")
 
-    proposal = done.top_up
-    if proposal is None:
-        return
-    path = folder / "top-up.csv"
-    amount = f"{proposal.each.amount // 100}.{proposal.each.amount % 100:02d}"
-    said = "It took longer than we thought: thank you."
-    lines = ["visit,amount,reason", *(f"{visit},{amount},{said}" for visit in proposal.visits)]
-    write_atomically(path, "\n".join([*lines, ""]).encode())
-    output.say(
-        f"          the median submission is paid {proposal.per_hour} an hour, and {proposal.floor} is the least: no more places "
-        f"are offered until {len(proposal.visits)} people are paid {proposal.each} each: {command('pay', folder, '--from', path)}"
-    )
+    def tell(self, done: "Harvest") -> None:
+        if self._first or not done.quiet or done.refused or done.complete:
+            self.say(_sentence(done))
+        self._first = False
+        for refusal in done.refused:
+            self._add(f"refused: {refusal}")
+        self._tell_to_compensate(done)
+        if done.top_up is not None:
+            self._propose(done.top_up)
 
+    def tell_failure(self, error: Exception, wait: float) -> None:
+        self.say(f"{error}; next try in {wait:.0f} s")
 
-def _say(output: Output, text: str) -> None:
-    output.say(f"{time.strftime('%H:%M:%S')}  {text}")
+    def _add(self, text: str) -> None:
+        self._output.say(f"          {text}")
+
+    def _tell_to_compensate(self, done: "Harvest") -> None:
+        from crowd_imi.errors import command
+
+        for visit in set(done.to_compensate) - self._named:
+            again = command("pay", self._study.folder, "--visit", visit)
+            self._add(f"visit {visit} finished here and gave the place back there; pay it with: {again}")
+        self._named.update(done.to_compensate)
+
+    def _propose(self, proposal: "TopUp") -> None:
+        """Write the list that pays the top-up; nothing is sent. A rehearsal's stays with it, and nobody is told to pay it."""
+        from crowd_imi.errors import command
+        from crowd_imi.files import write_atomically
+
+        path = self._run / "top-up.csv"
+        said = "It took longer than we thought: thank you."
+        missing = ((visit, f"{amount // 100}.{amount % 100:02d}") for visit, amount in proposal.amounts.items())
+        lines = ["visit,amount,reason", *(f"{visit},{amount},{said}" for visit, amount in missing)]
+        pay = command("pay", self._study.folder, "--from", path)
+        how = f": {pay}" if self._run == self._study.folder else f", as {path} lists"
+        try:
+            write_atomically(path, "\n".join([*lines, ""]).encode())
+        except OSError as error:
+            how = f"; the list can't be written ({error}), which the next round tries again"
+        self._add(
+            f"the median submission is paid {proposal.per_hour} an hour, and {proposal.floor} is the least: no more places "
+            f"are offered until {len(proposal.amounts)} people are paid {proposal.together} in all{how}"
+        )
 
 
 def status(folder: StudyFolder, remarks: Remarks = False, rehearsal: Rehearsal = None, as_json: Json = False) -> None:

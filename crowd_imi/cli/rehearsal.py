@@ -28,9 +28,15 @@ def register(app: typer.Typer) -> None:
         ] = "local",
         seed: Annotated[int, typer.Option(min=0, help="Of the participants; the same seed gives the same answers.")] = 1,
         participants: Annotated[
-            int | None, typer.Option(min=1, help="At most so many; as many as the study needs unless given.")
+            int | None,
+            typer.Option(min=1, help="At most so many; unless given, three per task and one per troublemaker and cheater."),
         ] = None,
-        cheaters: Annotated[int, typer.Option(min=0, help="How many try to do without the pictures.")] = 2,
+        cheaters: Annotated[
+            int | None,
+            typer.Option(
+                min=0, help="How many try to do without the pictures; 2 unless given. Not with --leak.", show_default=False
+            ),
+        ] = None,
         leak: Annotated[LeakName | None, typer.Option(help="Plant a leak; everybody cheats and must find it.")] = None,
         json: Json = False,
     ) -> None:
@@ -40,10 +46,14 @@ def register(app: typer.Typer) -> None:
         from crowd_imi.study import load_study
 
         output = Output(json)
-        if leak is None:
-            cast = Cast(cheaters=cheaters, at_most=participants)
+        if leak is not None and cheaters is not None:
+            raise RehearsalError(
+                f"--cheaters {cheaters}: with --leak everybody cheats; leave it out, and give their number as --participants"
+            )
+        if leak is not None:
+            cast = Cast(troublemakers=(), at_most=participants, only_cheaters=True)
         else:
-            cast = Cast(troublemakers=(), cheaters=cheaters, at_most=participants, only_cheaters=True)
+            cast = Cast(at_most=participants) if cheaters is None else Cast(cheaters=cheaters, at_most=participants)
         done = run.rehearse(load_study(study), name, on=on, participants=cast, seed=seed, leak=leak, track=output.track)
         for line in _summary(done):
             output.say(line)

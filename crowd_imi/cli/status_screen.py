@@ -241,11 +241,11 @@ def _units(status: Status) -> str:
 def _looks(status: Status) -> list[str]:
     looks: list[str] = []
     if status.held.amount:
-        looks.append(f"{status.held} is owed beyond the cap and waits for a higher pay.cap")
+        looks.append(f"{status.held} goes over the cap and waits for a higher pay.cap")
     if status.top_up is not None:
         looks.append(
             f"the median submission is paid {status.top_up.per_hour} an hour, below {status.top_up.floor}: no more places are "
-            f"offered until {len(status.top_up.visits)} people are paid {status.top_up.each} each; harvest lists them, "
+            f"offered until {len(status.top_up.amounts)} people are paid {status.top_up.together} in all; harvest lists them, "
             f"{PAY_TOP_UP} pays them"
         )
     return [*looks, *status.remarks, *_strays(status), *(_difference(status, one) for one in status.differences)]

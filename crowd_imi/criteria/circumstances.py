@@ -2,13 +2,14 @@
 
 from crowd_imi.criteria.submission import Check, Submission
 
-_LEFT, _CAME_BACK = frozenset({"blur", "hidden"}), frozenset({"focus", "visible"})
+_LEFT, _CAME_BACK = frozenset({"blur", "hidden"}), frozenset({"focus", "visible", "arrived_again"})
 
 
 def time_away(submission: Submission, *, at_most: float) -> Check:
     """Seconds of the longest time without the window's focus from the end of practice to submission.
 
-    The browser reports that it lost or got back the focus, and the server's clock says when the reports came.
+    The browser reports that it lost or got back the focus, and the server's clock says when the reports came. Reports may be
+    lost, and a page that is opened anew sends none: who arrives again or answers is back as well.
 
     Args:
         submission: the participant's work.
@@ -53,9 +54,11 @@ def tile_size(submission: Submission, *, at_least: float) -> Check:
 
 def _longest_away(submission: Submission, begin: int, end: int) -> int:
     longest, left = 0, None
-    for look in submission.looks:
-        if look.kind in _LEFT and left is None:
-            left = look.at
-        elif look.kind in _CAME_BACK and left is not None:
-            longest, left = max(longest, min(look.at, end) - max(left, begin)), None
+    told = [(look.at, look.kind in _LEFT) for look in submission.looks if look.kind in _LEFT | _CAME_BACK]
+    answered = [(answer.at, False) for answer in submission.answers if answer.at is not None]
+    for at, gone in sorted([*told, *answered]):
+        if gone and left is None:
+            left = at
+        elif not gone and left is not None:
+            longest, left = max(longest, min(at, end) - max(left, begin)), None
     return longest if left is None else max(longest, end - max(left, begin))

@@ -46,8 +46,11 @@ class PlanSummary(Record):
     cost: Money
     """Rewards when nobody has to be replaced; without a platform's fees."""
     cap: Money
-    replacements_within_cap: int
-    """Submissions that can be paid beyond one per task; negative when the cap doesn't even pay those."""
+    dearest: PlatformName
+    """The platform that takes most for a submission, fee included; the first of them where they take the same."""
+    replacements_within_cap: int | None
+    """Submissions that can be paid there beyond one per task; negative when the cap doesn't even pay those, None when
+    nobody is paid."""
 
 
 def summarise(study: Study, plan: Plan) -> PlanSummary:
@@ -56,13 +59,16 @@ def summarise(study: Study, plan: Plan) -> PlanSummary:
     practice = sum(size[trial.sprite] for trial in plan.practice)
     visits = [practice + sum(size[trial.sprite] for trial in task.trials) for task in plan.tasks]
     pay = study.file.pay
-    cost = len(plan.tasks) * pay.reward
+    tasks = len(plan.tasks)
+    prices = _prices(study)
+    dearest = max(prices, key=lambda platform: prices[platform].amount)
+    each = prices[dearest].amount
     return PlanSummary(
         study=plan.study,
         plan=str(study.plan),
         plan_sha256=plan.sha256,
         arms=tuple(_arm(plan, study, arm.id) for arm in study.file.arms),
-        tasks=len(plan.tasks),
+        tasks=tasks,
         trials_per_task=study.file.tasks.trials,
         catch_per_task=study.file.tasks.catch,
         practice_trials=len(plan.practice),
@@ -70,16 +76,18 @@ def summarise(study: Study, plan: Plan) -> PlanSummary:
         sprite_bytes=practice + sum(visits) - len(visits) * practice,
         bytes_per_visit=round(fmean(visits)),
         reward=pay.reward_money,
-        costs=_costs(study, len(plan.tasks)),
-        cost=Money(amount=cost, currency=pay.currency),
+        costs={name: Money(amount=tasks * price.amount, currency=price.currency) for name, price in prices.items()},
+        cost=Money(amount=tasks * pay.reward, currency=pay.currency),
         cap=Money(amount=pay.cap, currency=pay.currency),
-        replacements_within_cap=(pay.cap - cost) // pay.reward if pay.reward else 0,
+        dearest=dearest,
+        replacements_within_cap=(pay.cap - tasks * each) // each if pay.reward else None,
     )
 
 
-def _costs(study: Study, tasks: int) -> dict[str, Money]:
-    prices = {name: price_on(study, name) for name in get_args(PlatformName)}
-    return {name: Money(amount=tasks * each.amount, currency=each.currency) for name, each in prices.items() if each is not None}
+def _prices(study: Study) -> dict[PlatformName, Money]:
+    """Platform → what a submission costs there, fee included, where the study's currency is paid."""
+    names: tuple[PlatformName, ...] = get_args(PlatformName)
+    return {name: price for name in names if (price := price_on(study, name)) is not None}
 
 
 def _arm(plan: Plan, study: Study, arm: str) -> ArmSummary:

@@ -41,5 +41,5 @@ def load_network(study: Study, name: str, device: str | None = None) -> Network:
     section = study.file.models[name]
     model = load_model(section, study.folder, study.file.study.seed, None if device is None else torch.device(device))
     readouts = load_readouts(section, study.folder, model.device)
-    names = unit_layers(model.module, layer_globs(section), readouts)
+    names = unit_layers(model.module, layer_globs(section), readouts, listed=bool(section.units))
     return Network(name, model, describe_layers(model.module, names, model.input_size, readouts))

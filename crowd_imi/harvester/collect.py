@@ -77,13 +77,15 @@ class Inbox:
         those of submissions that are paid and approved say what we have just done. Those of another study's postings are counted.
 
         Raises:
-            Unreachable: the queue gave no answer.
+            Unreachable: the queue gave no answer; what is written down here already is known all the same.
         """
-        if self._queue is not None:
-            with self._queue.taken() as notices:
-                self._write_down(notices)
-        with self._store.read() as session:
-            self._waiting = untaken(session)
+        try:
+            if self._queue is not None:
+                with self._queue.taken() as notices:
+                    self._write_down(notices)
+        finally:
+            with self._store.read() as session:
+                self._waiting = untaken(session)
         if not self._waiting.ids:
             return frozenset()
         with self._store.people() as people:

@@ -9,11 +9,10 @@ from crowd_imi.harvester.settle import note_compensated
 from crowd_imi.ledger import Bonus, PaidCall, lease, pay_bonus
 from crowd_imi.lifecycle import OWED, PAYABLE, Payment, PlatformStatus
 from crowd_imi.platforms.base import Capability, Platform, price
-from crowd_imi.promises import NAME as RULE
 from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.store import Store
-from crowd_imi.store.money import COMPENSATION, find_intent
+from crowd_imi.store.money import COMPENSATION, RULE, find_intent
 from crowd_imi.store.people import submission_of
 from crowd_imi.store.submissions import count_payable
 from crowd_imi.store.tables import Visit

@@ -46,7 +46,8 @@ def reconcile(this: Round) -> Reconciled:
         if visit.state == VisitState.SUBMITTED and visit.holds_task and not this.has_shown_up(visit.id):
             _give_up_waiting(this, visit.id, now - minutes * 60_000)
     book_found(this)
-    released = sum(_release(this, this.submissions[v.id]) for v in visits if _action(this, v) is Action.RELEASE)
+    left = [visit.id for visit in visits if _action(this, visit) is Action.RELEASE]
+    released = sum(_release(this, this.submissions[visit]) for visit in left if visit in this.submissions)
     released += sum(_release(this, stray) for stray in _old_strays(this, _ids(visits)))
     return Reconciled(moved.count(Action.RETURN), len(expired) + moved.count(Action.TIME_OUT), released)
 

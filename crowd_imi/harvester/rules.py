@@ -12,10 +12,10 @@ from crowd_imi.harvester.context import Round
 from crowd_imi.ledger import Bonus, IntentState, pay_bonus
 from crowd_imi.lifecycle import Payment
 from crowd_imi.platforms.base import Platform, price
-from crowd_imi.promises import NAME, deserves, one_bonus, with_bonus
+from crowd_imi.promises import deserves, one_bonus, with_bonus
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store, StoreKind
-from crowd_imi.store.money import COMPENSATION, all_intents
+from crowd_imi.store.money import COMPENSATION, RULE, all_intents
 from crowd_imi.store.submissions import judged_visits
 from crowd_imi.store.tables import Intent, Visit
 from crowd_imi.study import Study
@@ -34,10 +34,10 @@ class TopUp(Record):
     """What the median submission was paid for an hour, bonuses included."""
     floor: Money
     """What it should be at least."""
-    each: Money
-    """A bonus of so much for everybody below, fees not included."""
-    visits: tuple[str, ...]
-    """Who was paid less than the floor for the median time."""
+    amounts: dict[str, int]
+    """Visit that was paid less than the floor for the median time → minor units that are missing, fees not included."""
+    together: Money
+    """All of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _pay(this: Round, visit: str, reserved: int) -> str:
     if submission is None:
         return "not now"
     pay = this.study.file.pay
-    bonus = Bonus(visit, submission, NAME, Money(amount=pay.bonus, currency=pay.currency), _THANKS)
+    bonus = Bonus(visit, submission, RULE, Money(amount=pay.bonus, currency=pay.currency), _THANKS)
     try:
         pay_bonus(this.lease, this.platform, bonus, reserved)
     except CapReached:
@@ -106,11 +106,12 @@ def top_up(session: Session, study: Study, store: Store, platform: Platform) -> 
     wanted = ceil(floor * hours)
     if median(got.values()) >= wanted or hours <= 0:
         return None
+    missing = {visit: wanted - paid for visit, paid in got.items() if paid < wanted}
     return TopUp(
         per_hour=Money(amount=int(median(got.values()) / hours), currency=pay.currency),
         floor=Money(amount=floor, currency=pay.currency),
-        each=Money(amount=max(1, wanted - min(got.values())), currency=pay.currency),
-        visits=tuple(visit for visit, paid in got.items() if paid < wanted),
+        amounts=missing,
+        together=Money(amount=sum(missing.values()), currency=pay.currency),
     )
 
 

@@ -118,10 +118,10 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         places_free=max(0, places - taken),
         reward=study.file.pay.reward_money,
         spent=_money(study, ledger.spent),
-        committed=_money(study, promised_in_all - ledger.held),
+        committed=_money(study, promised_in_all - ledger.held_of_owed),
         held=_money(study, ledger.held),
         cap=study.file.pay.cap_money,
-        left_over=_money(study, max(0, study.file.pay.cap - promised_in_all + ledger.held)),
+        left_over=_money(study, max(0, study.file.pay.cap - promised_in_all + ledger.held_of_owed)),
         top_up=proposal,
         differences=_differences(everybody, there),
         strays=strays.total(),
@@ -208,8 +208,10 @@ def _remarks(ledger: Books) -> tuple[str, ...]:
     remarks = list(ledger.refused)
     if ledger.open_intents:
         remarks.append(f"{ledger.open_intents} paid calls were cut off; the next harvest reads them back")
-    if ledger.held:
+    if ledger.held_of_owed:
         remarks.append("some who are owed can't be paid below the cap; raise pay.cap in study.toml and harvest again")
+    if ledger.held_by_hand:
+        remarks.append("a payment by hand went over the cap; raise pay.cap in study.toml and run the same `crowd-imi pay` again")
     return tuple(remarks)
 
 

@@ -17,6 +17,8 @@ assets = Blueprint("assets", __name__)
 SERVED = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png", ".avif": "image/avif"}
 """Suffixes below /static/; pages and texts have addresses of their own."""
 
+SPRITE = re.compile(r"[0-9a-f]{32}\.avif")
+"""What the design names sprites."""
 _CHALLENGE = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)+", re.IGNORECASE)
 
@@ -56,7 +58,8 @@ def vendor_file(name: str) -> Response:
 @assets.get("/sprites/<name>")
 def sprite(name: str) -> Response:
     """One sprite. No date, no tag: when a file was written could tell trials apart."""
-    if not pages().serves(name):
+    # By its form first: what couldn't be a sprite asks no database, and PostgreSQL takes no NUL.
+    if not SPRITE.fullmatch(name) or not pages().serves(name):
         abort(404)
     try:
         content = (pages().study.sprites / name).read_bytes()

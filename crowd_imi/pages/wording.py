@@ -227,6 +227,7 @@ class Texts(Record):
     """As browsers know it, e.g. ``de`` or ``pt-BR``."""
     page: PageWords
     buttons: ButtonWords
+    loading: Sheet
     noscript: Sheet
     unsupported: Sheet
     start: StartWords

@@ -453,8 +453,9 @@ def _priced(reward: int, places: int) -> dict[str, int]:
 
 
 def _is_full(study: Mapping[str, Any]) -> bool:
+    """Whether every place is taken, as far as is known: that a study was stopped is never concluded from what isn't said."""
     taken, offered = study.get("places_taken"), study.get("total_available_places")
-    return isinstance(taken, int) and isinstance(offered, int) and taken >= offered
+    return not (isinstance(taken, int) and isinstance(offered, int)) or taken >= offered
 
 
 def _internal_name(intent: str) -> str:

@@ -11,7 +11,7 @@ _CRITERIA = {
     "min_total_seconds": "at least {} seconds in all, delays of storing answers left out",
     "max_total_seconds": "at most {} seconds in all, delays of storing answers left out",
     "min_instruction_seconds": "at least {} seconds on the instructions",
-    "min_row_choices": "each row, upper and lower, chosen at least {} times",
+    "min_row_choices": "each row, upper and lower, chosen at least {} times in the main trials on real units",
     "max_practice_blocks": "practice passed within {} blocks",
 }
 

@@ -65,7 +65,8 @@ class Cast(Record):
     troublemakers: tuple[CharacterName, ...] = TROUBLEMAKERS
     cheaters: Annotated[int, Field(ge=0)] = 2
     at_most: Annotated[int, Field(ge=1)] | None = None
-    """Participants in all; None: three per task and one per troublemaker, more than a study can use up."""
+    """Participants in all; None: three per task, and one more per troublemaker and cheater. A study ends before when
+    every task has its response."""
     only_cheaters: bool = False
     """For the positive control: everybody cheats."""
 

@@ -41,6 +41,8 @@ from crowd_imi.store.postings import keep_platform
 from crowd_imi.store.tables import Visit
 from crowd_imi.study import Study
 
+PREVIEW = "preview"
+"""The folder below rehearsals/ that is no rehearsal's."""
 BEGIN = 1_767_603_600_000
 """Every rehearsal begins on Monday, 5 January 2026, 9:00 UTC."""
 
@@ -103,11 +105,16 @@ def rehearse(  # noqa: PLR0913 (all but the first two have defaults)
         beside: what goes on while participants take part; a test kills the server there.
 
     Raises:
-        RehearsalError: the folder holds an unfinished rehearsal of another plan, or the server doesn't come up.
+        RehearsalError: the name isn't one or is the preview's, the folder holds an unfinished rehearsal of another plan, or the
+            server doesn't come up.
     """
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}", name) is None:
         raise RehearsalError(
             f"--name {name!r}: a rehearsal's name has letters, digits, - and _ and names a folder below rehearsals/"
+        )
+    if name.casefold() == PREVIEW:  # some disks tell no capitals apart
+        raise RehearsalError(
+            f"--name {name}: `crowd-imi preview` has its folder there and would delete the rehearsal; choose another name"
         )
     begin, cast = time.monotonic(), participants or Cast()
     plan = current_plan(study)

@@ -24,6 +24,8 @@ STRAY = "stray-"
 """What the subject of a submission without a visit here begins with."""
 COMPENSATION = "compensation"
 """The name of the bonus that stands in for a reward which the platform can't pay any more."""
+RULE = "rule"
+"""The name of the bonus that ``[pay]`` promises: a visit gets it once."""
 
 
 def find_intent(session: Session, operation: str, subject: str) -> Intent | None:
@@ -71,6 +73,17 @@ def stray_spending(session: Session) -> int:
         Intent.operation.in_(("approve", "found")), Intent.state.in_(("open", "done")), Intent.subject.startswith(STRAY)
     )
     return session.scalar(chosen) or 0
+
+
+def held_by_hand(session: Session) -> int:
+    """What the cap holds back of payments that nobody was promised, in minor units: bonuses by hand and strays' rewards."""
+    owed = (f"/{RULE}", f"/{COMPENSATION}")
+    held = intents_in(session, "held")
+    return sum(
+        one.amount
+        for one in held
+        if one.subject.startswith(STRAY) or (one.operation == "bonus" and not one.subject.endswith(owed))
+    )
 
 
 def keep_terms(session: Session, cap: int, price: int) -> None:

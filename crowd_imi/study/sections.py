@@ -177,7 +177,7 @@ class ExclusionSection(Record):
     max_total_seconds: Positive = 2500
     min_instruction_seconds: Natural = 15
     min_row_choices: Natural = 5
-    """Each row, upper and lower, is chosen at least this often."""
+    """Each row, upper and lower, is chosen at least this often in the main trials on real units."""
     max_practice_blocks: Positive = 3
     min_reaction_ms: Positive | None = None
     """A trial answered faster, by the browser's clock, is a fast one (buttons are locked for the first 1,500 ms); not judged

@@ -88,7 +88,9 @@ def _in_float32(output: Tensor) -> torch.autocast:
     return torch.autocast(output.device.type, enabled=False)
 
 
-def unit_layers(module: nn.Module, globs: Iterable[str], readouts: Collection[str] = ()) -> tuple[str, ...]:
+def unit_layers(
+    module: nn.Module, globs: Iterable[str], readouts: Collection[str] = (), *, listed: bool = False
+) -> tuple[str, ...]:
     """Names of the modules and readouts that the globs match, in the network's order.
 
     ``*`` stands for any part of a name, dots included. Modules that only pass on what another computed (containers,
@@ -99,6 +101,7 @@ def unit_layers(module: nn.Module, globs: Iterable[str], readouts: Collection[st
         module: the network.
         globs: what study.toml calls layers.
         readouts: full names, ``LAYER@NAME``.
+        listed: the globs are the layers of listed ``units``, for the message.
 
     Raises:
         VisionError: a glob matches nothing; the nearest names are suggested. Or a readout's layer doesn't exist.
@@ -109,7 +112,8 @@ def unit_layers(module: nn.Module, globs: Iterable[str], readouts: Collection[st
         matched = {name for name in (readouts if AT in glob else names) if fnmatchcase(name, glob)}
         matched = {name for name in matched if name == glob or not isinstance(names.get(name), PASSES_ON)}
         if not matched:
-            raise VisionError(f"layers = [{glob!r}]: the model has no such layer; {nearest_names(glob, names, readouts)}")
+            key, written = ("units", f"{glob}/…") if listed else ("layers", glob)
+            raise VisionError(f"{key} = [{written!r}]: the model has no such layer; {nearest_names(glob, names, readouts)}")
         wanted |= matched
     behind: dict[str, list[str]] = {name: [name] for name in names}
     for readout in readouts:

@@ -15,6 +15,8 @@ export class Refused extends Error {
 }
 
 export class Api {
+  #stopped = false;
+
   /** `onTrouble(true)` is called when a request has to be sent again, `onTrouble(false)` once one got through. */
   constructor(token, onTrouble) {
     this.token = token;
@@ -42,8 +44,14 @@ export class Api {
     }
   }
 
+  /** Send nothing any more, as when the visit goes on in another tab; what is asked for stays without a reply. */
+  stop() {
+    this.#stopped = true;
+  }
+
   async #send(method, path, body, tries) {
     for (let attempt = 1; ; attempt += 1) {
+      if (this.#stopped) return new Promise(() => {});
       try {
         const reply = await this.#once(method, path, body);
         if (tries === Infinity) this.onTrouble(false);

@@ -201,6 +201,7 @@ class Screen {
     return new Promise((resolve) => {
       const answering = new AbortController();
       const choose = (button, input, at) => {
+        if (!this.panel.element.isConnected) return; // the page has ended, but its keys are still heard
         answering.abort();
         for (const { element } of this.panel.buttons) element.disabled = true;
         button.element.classList.add("chosen");

@@ -4,6 +4,7 @@ import { pauseBeforeRetry } from "./api.js";
 
 const AT_ONCE = 3;
 const PATIENCE_MS = 15000; // for a sprite that is hosted elsewhere
+const OWN_PATIENCE_MS = 60000; // for our own; with each further try as much again, so that a slow connection gets there too
 
 export class Sprites {
   #wanted = new Map(); // address → {promise, bitmap}, until it is dropped
@@ -78,7 +79,7 @@ export class Sprites {
     for (let attempt = 1; ; attempt += 1) {
       try {
         // A browser may remember a failed address within a page, so that a retry gets another one.
-        return await decoded(attempt === 1 ? own : `${own}?again=${attempt}`);
+        return await decoded(attempt === 1 ? own : `${own}?again=${attempt}`, OWN_PATIENCE_MS * attempt);
       } catch {
         this.onTrouble(true);
         await pauseBeforeRetry(attempt);
@@ -88,14 +89,14 @@ export class Sprites {
 }
 
 /** The sprite at an address as a bitmap; fails when it isn't there after `patience` ms. */
-async function decoded(address, patience = Infinity) {
+async function decoded(address, patience) {
   const image = new Image();
   // Without it, the canvases couldn't be read once a sprite of another origin is drawn on them.
   image.crossOrigin = "anonymous";
   image.src = address;
   let timer = null;
   const late = new Promise((_, reject) => {
-    if (patience < Infinity) timer = setTimeout(() => reject(new Error("late")), patience);
+    timer = setTimeout(() => reject(new Error("late")), patience);
   });
   try {
     await Promise.race([image.decode(), late]);

@@ -86,6 +86,7 @@ class VisitPage {
   }
 
   refused(error) {
+    this.api.stop();
     if (error.status === 409 && allowedToResync()) {
       window.location.reload();
     } else if (error.status === 401 || error.status === 410) {
@@ -101,6 +102,7 @@ class VisitPage {
   /** Show this and nothing else any more. */
   halt(html) {
     this.jsPsych?.pluginAPI.clearAllTimeouts();
+    this.jsPsych?.pluginAPI.cancelAllKeyboardResponses();
     notice.hidden = true;
     stage.replaceChildren();
     stage.className = "";
@@ -488,9 +490,17 @@ function guardHistory() {
   });
 }
 
-/** A duplicated tab has the same token: the newest goes on, the others end. */
+/**
+ * A duplicated tab has the same token: the newest goes on, the others end. A browser that keeps nothing for a site may not
+ * let its tabs speak to one another either; then the server refuses the later of two answers.
+ */
 function endWhenDuplicated(token, end) {
-  const channel = new BroadcastChannel("visit");
+  let channel;
+  try {
+    channel = new BroadcastChannel("visit");
+  } catch {
+    return;
+  }
   channel.postMessage(token);
   channel.addEventListener("message", ({ data }) => {
     if (data !== token) return;
@@ -500,19 +510,30 @@ function endWhenDuplicated(token, end) {
 }
 
 /** A visit that can't be shown: why, and what to do, in the words that came with the page. */
-function notThisVisit(error, words) {
-  const { heading, paragraphs: texts } = words[REASONS[error.code] ?? "problem"];
-  const more = REASONS[error.code] ? "" : reloadButton(words.buttons.reload);
+function notThisVisit(code, words) {
+  const { heading, paragraphs: texts } = words[REASONS[code] ?? "problem"];
+  const more = REASONS[code] ? "" : reloadButton(words.buttons.reload);
   stage.innerHTML = sheet(heading, texts, { more });
   beginAtHeading();
   stage.querySelector("[data-reload]")?.addEventListener("click", () => window.location.reload());
 }
 
+/** A script that didn't come leaves nothing behind; without jspsych.js this one doesn't run, and the page's first words stay. */
+function allScriptsCame() {
+  const left = [window.studySupport, initJsPsych, jsPsychHtmlButtonResponse, jsPsychInstructions, jsPsychSurveyText];
+  return !left.includes(undefined);
+}
+
 async function main() {
   const token = takeToken();
+  const words = JSON.parse(document.getElementById("words").textContent);
+  if (!document.getElementById("unsupported").hidden) return;
+  if (!allScriptsCame()) {
+    notThisVisit(null, words);
+    return;
+  }
   if (!(await window.studySupport)) return;
   guardHistory();
-  const words = JSON.parse(document.getElementById("words").textContent);
   const api = new Api(token, (trouble) => {
     notice.hidden = !trouble;
     notice.textContent = trouble ? words.reconnecting.text : "";
@@ -522,7 +543,7 @@ async function main() {
     visit = await api.get("/api/visit");
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    notThisVisit(error, words);
+    notThisVisit(error.code, words);
     return;
   }
   const page = new VisitPage(api, visit);

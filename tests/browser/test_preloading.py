@@ -95,3 +95,20 @@ def test_a_later_sprite_that_comes_damaged_is_asked_for_again_until_it_is_whole(
     answer(page, "lower", 1)
     verdict(page)
     assert Api(site, token).call("/api/visit")["answered"] == AHEAD + 1
+
+
+def test_a_sprite_that_stalls_is_asked_for_again_after_a_minute(site: Site, window: Window):
+    page = window.page
+    token = pass_practice(site, "stalls")
+    first = sprites_of(site, token)[0]
+    asked = fail(site, page, [first], lambda route: None if "?" not in route.request.url else route.continue_())
+    page.clock.install()
+    page.goto(f"{site.pages}/visit#{token}")
+    button(page, "Start")
+    page.get_by_role("heading", name=HEADING).wait_for()
+    page.clock.fast_forward(59_000)
+    expect(page.get_by_text(TROUBLE)).to_be_hidden()
+    assert asked == [first]
+    page.clock.fast_forward(2_000)
+    page.get_by_text("Question 1 of").wait_for()
+    assert asked == [first, f"{first}?again=2"]

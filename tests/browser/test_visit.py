@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 from sqlalchemy import select
 
@@ -186,6 +187,38 @@ def test_a_duplicated_tab_ends_the_one_it_was_made_from(site: Site, window: Wind
     page.get_by_role("heading", name="This page has ended").wait_for()
 
 
+def test_a_tab_that_was_ended_sends_nothing_any_more_whatever_key_is_pressed(site: Site, window: Window):
+    page = window.page
+    page.goto(f"{site.pages}/visit#{pass_practice(site, 'ended-at-a-trial')}")
+    button(page, "Start")
+    page.locator(".level:enabled").first.wait_for()
+    with window.context.expect_page() as opened:
+        page.evaluate("window.open('/visit')")
+    opened.value.get_by_role("button", name="Start").wait_for()
+    page.get_by_role("heading", name="This page has ended").wait_for()
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.bring_to_front()
+    for key in ("1", "w", "ArrowRight"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(300)
+    assert sent == []
+    button(opened.value, "Start")
+    answer(opened.value, "lower", 3)
+    verdict(opened.value)
+    assert _answers(site, _visit_of(site, "ended-at-a-trial")) == [(0, "lower", 3)]
+
+
+def test_a_browser_that_denies_storage_shows_the_study_all_the_same(site: Site, window: Window):
+    # As Firefox does for a site whose cookies are blocked.
+    denied = "throw new DOMException('The operation is insecure.', 'SecurityError')"
+    window.page.add_init_script(f"window.BroadcastChannel = class {{ constructor() {{ {denied} }} }}")
+    window.page.add_init_script(f"Object.defineProperty(window, 'sessionStorage', {{ get() {{ {denied} }} }})")
+    window.page.goto(site.take_place("denies-storage"))
+    button(window.page, "I agree")
+    window.page.get_by_role("heading", name="Before you begin").wait_for()
+
+
 def test_going_back_by_mistake_loses_nothing(site: Site, window: Window):
     page = window.page
     page.goto(site.places)
@@ -285,4 +318,29 @@ def test_without_javascript_or_with_an_old_browser_the_page_says_so(site: Site, 
             page.add_init_script(script)
         page.goto(f"{site.pages}/visit")
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        page.wait_for_timeout(1200)  # "Loading" would appear after a second
+        expect(page.locator("#loading")).to_be_hidden()
         context.close()
+
+
+@pytest.mark.parametrize(
+    ("script", "heading"),
+    [
+        ("vendor/jspsych.js", "Loading …"),
+        ("sprites.js", "Loading …"),
+        ("supported.js", "Something went wrong"),
+        ("vendor/plugin-instructions.js", "Something went wrong"),
+    ],
+)
+def test_a_script_that_doesnt_come_leaves_words_that_say_what_to_do(site: Site, window: Window, script: str, heading: str):
+    page = window.page
+    page.route(f"**/static/{script}", lambda route: route.abort())
+    page.goto(site.take_place(f"without-{script}"))
+    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    expect(page.get_by_text("reload the page", exact=False).first).to_be_visible()
+    assert axe.violations(page) == []
+    page.unroute(f"**/static/{script}")
+    page.reload()
+    page.get_by_role("button", name="I agree").wait_for()
+    assert page.locator("#loading").count() == 0
+    window.complaints.clear()  # that a script is missing, and what misses it

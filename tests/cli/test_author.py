@@ -38,7 +38,7 @@ def test_init_writes_a_study_and_says_what_comes_next(tmp_path, name):
 def test_init_keeps_keys_people_and_packs_out_of_git(tmp_path):
     run("init", tmp_path)
     ignored = (tmp_path / ".gitignore").read_text().splitlines()
-    assert {"*.key", "*.db", "/pack/", "/plan.json", "/sprites/", "/rehearsals/"} <= set(ignored)
+    assert {"*.key", "*.db", "/pack/", "/plan.json", "/sprites/", "/rehearsals/", "/export/"} <= set(ignored)
 
 
 def test_init_overwrites_nothing(tmp_path):
@@ -99,6 +99,22 @@ def test_check_knows_no_architecture_that_timm_does_not(tmp_path):
     done = run("check", tmp_path)
     assert done.exit_code == 1
     assert "has no such model" in done.stderr and "resnet10t" in done.stderr
+
+
+def test_check_names_the_list_of_units_whose_layer_is_not_there(tmp_path):
+    units = [f"layr1/{channel}" for channel in range(6)]
+    write_images(write_study(tmp_path, STUDY_TOML.replace('layers = ["layer*"]', f"units = {units}")).images, 80)
+    done = run("check", tmp_path)
+    assert done.stderr.startswith("error: models.toy: units = ['layr1/…']: the model has no such layer; the nearest names are")
+
+
+def test_check_without_torch_says_that_nobody_looked_into_the_networks(tmp_path, monkeypatch):
+    monkeypatch.setattr("crowd_imi.readiness._has_torch", lambda: False)
+    write_images(write_study(tmp_path, STUDY_TOML.replace("layer*", "layr*")).images, 80)
+    done = run("check", tmp_path, "--json")
+    assert done.exit_code == 0
+    (remark,) = (remark for remark in json.loads(done.stdout)["remarks"] if "torch" in remark)
+    assert "nobody looked whether the networks and their layers are there; `pip install 'crowd-imi[factory]'`" in remark
 
 
 def test_check_says_where_the_image_folder_should_be(tmp_path):

@@ -267,11 +267,19 @@ def looks(*told: tuple[str, float, float | None]) -> tuple[Look, ...]:
         ((("blur", 80, 90), ("focus", 130, 90)), 30),
         # Never came back before submitting at 600 s.
         ((("blur", 560, 90),), 40),
+        # The page was closed and opened anew, which is no focus that anybody reports.
+        ((("blur", 150, 90), ("arrived_again", 165, None)), 15),
     ],
 )
 def test_time_away_is_the_longest_without_focus_during_the_trials(told, longest):
     check = time_away(replace(submission(), practised_at=START + 100_000, looks=looks(*told)), at_most=30)
     assert (check.measured, check.passed, check.clock) == (longest, longest <= 30, "server")
+
+
+def test_who_answers_is_back_whatever_report_was_lost():
+    work = replace(answered(n=3), looks=looks(("hidden", 200, 90)))
+    at = tuple(replace(answer, at=START + 1000 * seconds) for answer, seconds in zip(work.answers, (190, 210, 590), strict=True))
+    assert time_away(replace(work, answers=at), at_most=30).measured == 10
 
 
 def test_the_smallest_tile_of_the_trials_counts():

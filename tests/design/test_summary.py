@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from typer.testing import CliRunner
 
@@ -14,8 +15,8 @@ def test_the_summary_adds_up(photo_study, photo_plan):
     assert summary.sprites == 29 == len(list(photo_study.sprites.iterdir()))
     assert summary.sprite_bytes == sum(path.stat().st_size for path in photo_study.sprites.iterdir())
     assert summary.cost == Money(amount=450, currency="USD")
-    # (5000 − 450) / 150 = 30.3
-    assert summary.replacements_within_cap == 30
+    # Prolific takes 50 of each: (5000 − 3 × 200) / 200
+    assert (summary.dearest, summary.replacements_within_cap) == ("prolific", 22)
     # 1.96 × sqrt(0.25 / 2)
     assert round(summary.arms[0].half_width, 3) == 0.693
 
@@ -33,4 +34,10 @@ def test_the_command_tells_a_person_what_it_costs(photo_study, monkeypatch):
     assert result.exit_code == 0
     # 3 tasks at 1.50; Prolific takes 0.50 of each, MTurk 0.30.
     costs = "4.50 USD on local and link, 6.00 USD on prolific, 5.40 USD on mturk; when nobody is replaced"
-    assert costs in result.stdout and "room for 30 replacements" in result.stdout
+    assert costs in result.stdout and "room for 22 replacements on prolific, where people cost most" in result.stdout
+
+
+def test_where_nobody_is_paid_there_is_no_room_to_speak_of(photo_study, photo_plan, tmp_path, monkeypatch):
+    pay = photo_study.file.pay.model_copy(update={"reward": 0})
+    unpaid = replace(photo_study, file=photo_study.file.model_copy(update={"pay": pay}))
+    assert summarise(unpaid, photo_plan).replacements_within_cap is None

@@ -44,7 +44,8 @@ def test_an_unknown_layer_comes_with_the_nearest_names(tmp_path):
 
 
 def test_a_channel_out_of_range_comes_with_the_range(tmp_path):
-    line = told(study_with(tmp_path, LAYERS, 'units = ["layer2.0.conv1/48"]'))
+    units = [f"layer2.0.conv1/{channel}" for channel in range(43, 49)]  # six, as an arm asks for
+    line = told(study_with(tmp_path, LAYERS, f"units = {units}"))
     assert line == "models.net.units: 'layer2.0.conv1/48': channels of layer2.0.conv1 go from 0 to 47; correct the number"
 
 

@@ -73,13 +73,13 @@ class Posted:
 
 
 @contextmanager
-def harvesting(there: Posted, *options: str) -> Iterator[None]:
-    """The command, with an hour between its rounds; its first one is through."""
+def harvesting(there: Posted, *options: str, says: str = "nothing new") -> Iterator[None]:
+    """The command, with an hour between its rounds; it has said its first words."""
     words = [sys.executable, "-m", "crowd_imi", "harvest", str(there.study.folder), "--watch", "--every", "3600", *options]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ) as process:
         try:
             assert process.stdout is not None
-            assert "nothing new" in process.stdout.readline()
+            assert says in process.stdout.readline()
             yield
         finally:
             process.terminate()
@@ -132,7 +132,7 @@ def test_what_prolifics_courier_brings_is_followed_within_seconds(tmp_path: Path
         there.store.close()
 
 
-def test_what_mechanical_turk_puts_into_a_queue_is_followed_within_seconds(tmp_path: Path):
+def test_what_mechanical_turk_puts_into_a_queue_is_followed_within_seconds_and_without_a_queue_everything_is_read(tmp_path: Path):
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -149,6 +149,12 @@ def test_what_mechanical_turk_puts_into_a_queue_is_followed_within_seconds(tmp_p
                 wait_for(lambda: there.state(visit) == ("excluded", "paid"))
             assert rig.rewards() == {query["assignmentId"]: there.study.file.pay.reward}
             assert there.notices() == 2  # accepted and submitted, each brought twice
+            boto3.client("sqs", endpoint_url=moto, region_name="us-east-1").delete_queue(QueueUrl=queue)
+            query, visit = there.comes("ben")
+            there.finishes(visit)
+            rig.follow(query, rig.platform.finish(query["assignmentId"], "a code that nobody reads"))
+            with harvesting(there, "--queue", queue, says="NonExistentQueue"):
+                wait_for(lambda: there.state(visit) == ("excluded", "paid"))
             there.store.close()
     finally:
         server.stop()

@@ -3,11 +3,14 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from crowd_imi.cli.app import app
 from crowd_imi.errors import CapReached, HarvestError, PublishError
 from crowd_imi.harvester import harvest, status
 from crowd_imi.harvester.bonus_list import plan_payout
 from crowd_imi.harvester.money import Compensation, pay
+from crowd_imi.harvester.rules import TopUp
 from crowd_imi.platforms.base import Capability
 from crowd_imi.platforms.local import LocalPlatform
 from crowd_imi.records import Money
@@ -87,8 +90,15 @@ def test_a_bonus_by_hand_leaves_what_the_rule_promised_and_never_passes_for_it(t
 
     with pytest.raises(HarvestError, match="take another --name"):
         pay_extra(10, "rule")
+    before = status(crowd.study, crowd.store, crowd.platform)
     with pytest.raises(CapReached):
         pay_extra(381, "travel")
+    # What nobody was promised takes nothing of what is, while it is held.
+    after = status(crowd.study, crowd.store, crowd.platform)
+    assert (after.held.amount, after.committed, after.left_over) == (381, before.committed, before.left_over)
+    assert (
+        "a payment by hand went over the cap; raise pay.cap in study.toml and run the same `crowd-imi pay` again" in after.remarks
+    )
     listed = tmp_path / "bonuses.csv"
     listed.write_text(f"visit,amount,reason\n{anna.id},3.81,Thanks\n")
     with pytest.raises(HarvestError, match=r"0\.01 USD over the cap"):
@@ -126,24 +136,57 @@ def test_people_who_are_paid_too_little_stop_new_places_and_a_top_up_is_proposed
     done = go(crowd)
     proposal = done.top_up
     # 12.00 an hour for ten minutes are 200 cents: 50 more than everybody got.
-    assert proposal is not None and len(proposal.visits) == 10
-    assert (proposal.each.amount, proposal.per_hour.amount, proposal.floor.amount) == (50, 900, 1200)
+    assert proposal is not None and len(proposal.amounts) == 10
+    assert set(proposal.amounts.values()) == {50}
+    assert (proposal.together.amount, proposal.per_hour.amount, proposal.floor.amount) == (500, 900, 1200)
     assert said_next(crowd) == (f"no more places are offered until the top-up is paid ({PAY}); the harvest after that goes on",)
     assert crowd.free() == 0 and all(bonuses(crowd, f"p{number}") == [] for number in range(10))
     with crowd.store.read() as session:
-        visits = [session.get_one(Visit, visit) for visit in proposal.visits]
+        visits = [session.get_one(Visit, visit) for visit in proposal.amounts]
     assert {visit.payment for visit in visits} == {"paid"}
 
 
-def test_once_the_top_up_is_paid_places_are_offered_again(tmp_path: Path):
-    from crowd_imi.harvester.money import Compensation, pay
+def pay_top_up(crowd: Crowd, proposal: TopUp) -> None:
+    for visit, amount in proposal.amounts.items():
+        missing = Money(amount=amount, currency="USD")
+        pay(crowd.study, crowd.store, crowd.platform, Compensation(visit, missing, "top-up", "It took longer."))
 
+
+def test_everybody_is_topped_up_by_what_they_lack_themselves(tmp_path: Path):
+    crowd = posted(tmp_path, "floor_per_hour = 1200", MANY)
+    visits = [crowd.take_part(f"p{number}") for number in range(10)]
+    go(crowd)
+    # 50 are missing: the one has 30 of them already, the other more than all.
+    for visit, amount in ((visits[0], 30), (visits[1], 60)):
+        given = Compensation(visit.id, Money(amount=amount, currency="USD"), "travel", "Thanks.")
+        pay(crowd.study, crowd.store, crowd.platform, given)
+    proposal = go(crowd).top_up
+    assert proposal.amounts == {visits[0].id: 20, **{visit.id: 50 for visit in visits[2:]}}
+    assert proposal.together.amount == 20 + 8 * 50
+
+
+def test_the_list_of_a_rehearsal_lies_with_it_and_not_where_the_studys_is_paid_from(tmp_path: Path):
+    crowd = posted(tmp_path, "floor_per_hour = 1200", MANY)
+    for number in range(10):
+        crowd.take_part(f"p{number}")
+    rehearsal = crowd.study.rehearsal("quick")
+    rehearsal.mkdir(parents=True)
+    for path, content in crowd.save().items():
+        (rehearsal / path.name).write_bytes(content)
+    done = CliRunner().invoke(app, ["harvest", str(tmp_path), "--rehearsal", "quick"])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "until 10 people are paid 5.00 USD in all" in said and "crowd-imi pay" not in said
+    assert not (tmp_path / "top-up.csv").exists()
+    assert {line.split(",")[1] for line in (rehearsal / "top-up.csv").read_text().splitlines()[1:]} == {"0.50"}
+
+
+def test_once_the_top_up_is_paid_places_are_offered_again(tmp_path: Path):
     crowd = posted(tmp_path, "floor_per_hour = 1200", MANY)
     for number in range(10):
         crowd.take_part(f"p{number}")
     proposal = go(crowd).top_up
-    for visit in proposal.visits:
-        pay(crowd.study, crowd.store, crowd.platform, Compensation(visit, proposal.each, "top-up", "It took longer."))
+    pay_top_up(crowd, proposal)
     done = go(crowd)
     assert done.top_up is None and crowd.free() == 14  # 24 tasks, ten of them done
 
@@ -161,8 +204,7 @@ def test_where_places_cant_be_taken_back_the_posting_is_paused_until_the_top_up_
         f"paused, as people are paid too little: nobody new is let in; once the top-up is paid ({PAY}), the next harvest opens "
         "it again",
     )
-    for visit in proposal.visits:
-        pay(crowd.study, crowd.store, crowd.platform, Compensation(visit, proposal.each, "top-up", "It took longer."))
+    pay_top_up(crowd, proposal)
     assert said_next(crowd) == (
         "paused, as people were paid too little: nobody new is let in; they aren't any more, and the next harvest opens it again",
     )

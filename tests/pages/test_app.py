@@ -6,8 +6,11 @@ import sqlite3
 import pytest
 from sqlalchemy import event
 
+from crowd_imi.design.minting import Batch
 from crowd_imi.errors import DesignError, StoreError, StudyError
 from crowd_imi.pages.app import create_app
+from crowd_imi.pages.assets import SPRITE
+from crowd_imi.plan import Grid
 from crowd_imi.platforms.link import LinkPlatform
 from crowd_imi.platforms.mturk import MturkPlatform
 from crowd_imi.platforms.prolific import ProlificPlatform
@@ -82,6 +85,8 @@ def test_a_sprites_headers_say_nothing_but_its_size(run):
         "/sprites/%2e%2e%2fplan.json",
         "/sprites/plan.json",
         "/sprites/" + "0" * 32 + ".avif",
+        "/sprites/" + "0" * 32 + ".avif%0a",
+        "/sprites/%00",
         "/static/",
         "/static/visit.html",
         "/static/texts/en.toml",
@@ -94,6 +99,30 @@ def test_a_sprites_headers_say_nothing_but_its_size(run):
 )
 def test_only_what_pages_need_is_served(run, path):
     assert run.app.test_client().get(path).status_code == 404
+
+
+def test_a_sprites_name_is_known_by_its_form():
+    [name] = Batch("a task", ((),)).file_names(b"key", Grid(columns=5, rows=4, tile=32, gutter=8))
+    assert SPRITE.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sprites/%00",
+        "/sprites/%00.avif",
+        "/static/%00.js",
+        "/arrive?participant=%00&submission=a&posting=b",
+        "/arrive?participant=a&submission=%00&posting=b",
+        "/arrive?participant=a&submission=b&posting=%00",
+        "/join?invitation=%00",
+        "/finished?token=%00",
+        "/preview?token=%00",
+    ],
+)
+def test_a_nul_in_an_address_is_refused_and_comes_to_no_database(run_anywhere, path):
+    # PostgreSQL takes none; asked with it, it would be as if the database were away.
+    assert run_anywhere.app.test_client().get(path).status_code in (403, 404)
 
 
 def test_scripts_styles_and_jspsych_are_served_with_their_types(run):

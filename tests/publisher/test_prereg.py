@@ -16,6 +16,7 @@ def test_before_publishing_it_says_what_is_planned(tmp_path):
     assert f"{len(plan.tasks)} tasks of 6 main and 2 catch trials" in text
     assert plan.sha256 in text and plan.pack_sha256 in text
     assert "share of right catch trials of at least" in text
+    assert "chosen at least 1 times in the main trials on real units" in text
     assert text.count("\n| toy-") == len(study.file.arms)
     assert preregistration(study, plan, NOW) == text
 

@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from crowd_imi.cli.app import app
 from crowd_imi.errors import RehearsalError
 from crowd_imi.files import write_atomically
 from crowd_imi.plan import Plan
@@ -53,6 +55,20 @@ def plan(study: Study) -> Plan:
 
 def note(study: Study, noted: Rehearsing) -> None:
     write_atomically(study.rehearsal("first") / "rehearsing.json", noted.model_dump_json().encode())
+
+
+@pytest.mark.parametrize("name", ["preview", "Preview"])
+def test_no_rehearsal_may_have_the_previews_folder(study, name):
+    with pytest.raises(RehearsalError, match="would delete the rehearsal; choose another name"):
+        run.rehearse(study, name)
+
+
+def test_the_number_of_cheaters_does_not_go_with_a_leak(study):
+    done = CliRunner().invoke(app, ["rehearse", str(study.folder), "--leak", "size", "--cheaters", "2"])
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "error: --cheaters 2: with --leak everybody cheats; leave it out, and give their number as --participants\n"
+    )
 
 
 def test_the_same_rehearsal_is_found_again(study, plan):

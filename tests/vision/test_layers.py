@@ -52,6 +52,11 @@ def test_a_glob_without_a_match_is_answered_with_the_nearest_names(resnet):
         unit_layers(resnet, ["layer1.0.conv1", "layer2.0.cnv1"])
 
 
+def test_the_layer_of_a_listed_unit_is_named_by_its_key(resnet):
+    with pytest.raises(VisionError, match=r"^units = \['layer2\.0\.cnv1/…'\]: the model has no such layer; the nearest"):
+        unit_layers(resnet, ["layer2.0.cnv1"], listed=True)
+
+
 def test_convolutions_have_channels_first(resnet):
     (layer,) = describe_layers(resnet, ["layer2.0.conv1"], 32)
     assert (layer.channels, layer.axis) == (resnet.get_submodule("layer2.0.conv1").out_channels, 1)

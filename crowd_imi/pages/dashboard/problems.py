@@ -34,7 +34,15 @@ def problems(  # noqa: PLR0913, PLR0917 (everything there is to look at)
     found = [
         (len(ledger.refused), "{n} payments were refused by the platform; `crowd-imi ledger` shows which and why"),
         (ledger.open_intents, "{n} paid calls were cut off; the next harvest reads them back"),
-        (ledger.held, f"{Money(amount=ledger.held, currency=currency)} is owed beyond the cap; raise pay.cap and harvest again"),
+        (
+            ledger.held_of_owed,
+            f"{Money(amount=ledger.held_of_owed, currency=currency)} is owed beyond the cap; raise pay.cap and harvest again",
+        ),
+        (
+            ledger.held_by_hand,
+            f"{Money(amount=ledger.held_by_hand, currency=currency)} to be paid by hand went over the cap; raise pay.cap and run "
+            "the same `crowd-imi pay` again",
+        ),
         (len(stock.exhausted), "{n} tasks have no attempt left, so their units stay short; tasks.max_attempts sets how many"),
         (len(stock.unaffordable), "{n} tasks have no money left below the cap; raise pay.cap and harvest again"),
         (

@@ -175,7 +175,7 @@ def take_snapshot(study: Study, store: Store, now: int) -> Snapshot:
         excluded_by=excluded_by(verdict for _, verdict in judged),
         money=MoneyView(
             spent=Money(amount=ledger.spent, currency=pay.currency),
-            owed=Money(amount=max(0, promised - ledger.spent - ledger.held), currency=pay.currency),
+            owed=Money(amount=max(0, promised - ledger.spent - ledger.held_of_owed), currency=pay.currency),
             held=Money(amount=ledger.held, currency=pay.currency),
             cap=Money(amount=cap, currency=pay.currency),
         ),

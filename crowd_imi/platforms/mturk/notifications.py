@@ -84,7 +84,7 @@ class NoticeQueue:
         try:
             yield
         except (BotoCoreError, ClientError) as error:
-            raise Unreachable(f"the queue {self._url} gave no answer: {type(error).__name__}") from None
+            raise Unreachable(f"the queue {self._url} gave no answer: {error}") from None
 
 
 def notices_in(body: str) -> tuple[Notice, ...]:
