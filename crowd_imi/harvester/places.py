@@ -82,10 +82,8 @@ def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = Tru
     except PlatformError as error:
         this.refused.append(f"places: {error}")
     except CapReached:
-        # Somebody submitted late since the tasks were counted, or was paid more than the reward.
-        this.refused.append(
-            f"places: pay.cap holds no money for {target - offered} more, as they were counted; this is tried again"
-        )
+        # Somebody submitted late since the tasks were counted; the next round counts anew.
+        pass
     with this.store.write() as session:
         session.get_one(Posting, this.posting).places = offered
     return offered

@@ -153,7 +153,7 @@ def test_a_panel_that_shows_an_image_twice_is_passed_over(tiny_study, caplog):
 def test_a_pack_for_another_study_file_is_refused(study):
     for old, new, error, says in (
         ("image_size = 32", "image_size = 48", DesignError, "panels.image_size = 48, but the pack's images have 32 px"),
-        ("null = 1", "null = 5", DesignError, "asks for 3 units and 5 null ones, but the pack holds 3 and 1"),
+        ("null = 1", "null = 3", DesignError, "asks for 3 units and 3 null ones, but the pack holds 3 and 1"),
         ('"natural"\n', '"natural"\ndifficulty = "hard"\n', PackError, "no arm toy-natural-hard"),
     ):
         with pytest.raises(error, match=says):
