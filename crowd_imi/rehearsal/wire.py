@@ -88,11 +88,12 @@ class HttpWire:
         sent = time.perf_counter()
         try:
             reply = self._adapter.send(_prepared(method, url, headers, body, kind), timeout=(5, self._patience))
+            content = reply.content  # read here: the server can be killed between the reply's head and its body
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             return str(error)
         if reply.status_code == BUSY:
             return "503"
-        return Reply(reply.status_code, reply.headers, reply.content, time.perf_counter() - sent)
+        return Reply(reply.status_code, reply.headers, content, time.perf_counter() - sent)
 
     def close(self) -> None:
         self._adapter.close()

@@ -28,10 +28,11 @@ PRACTICE_TRIALS = 2
 
 TOML = (
     STUDY_TOML.replace('[[arms]]\nmodel = "toy"\ncondition = "synthetic"\nunits = 6\nresponses = 2\n', "")
-    .replace("units = 6\nnull = 2\nresponses = 3", "units = 4\nresponses = 12")
+    .replace("units = 6\nnull = 2\nresponses = 3", "units = 4\nresponses = 30")
     .replace("trials = 6\ncatch = 2", "trials = 4\ncatch = 2")
+    .replace("batches = 4", "batches = 10")  # catch trials for all of them
 )
-"""One arm with twelve tasks of six trials."""
+"""One arm with thirty tasks of six trials: one worker may be given all the files that share the site, in any order."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.tiny import write_study
 SYNTHETIC = (
     TOML.replace('condition = "natural"', 'condition = "synthetic"')
     .replace("trials = 4\ncatch = 2", "trials = 2\ncatch = 1")
-    .replace("responses = 12", "responses = 2")
+    .replace("responses = 30", "responses = 2")
     .replace("[pages]", '[pages]\nlanguage = "eo"')
 )
 

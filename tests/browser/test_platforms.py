@@ -26,7 +26,7 @@ from tests.contract.mturk import mturk
 from tests.contract.prolific import TOKEN, ProlificRig, served
 from tests.tiny import write_pack, write_study
 
-SHORT = TOML.replace("trials = 4\ncatch = 2", "trials = 2\ncatch = 1").replace("responses = 12", "responses = 2")
+SHORT = TOML.replace("trials = 4\ncatch = 2", "trials = 2\ncatch = 1").replace("responses = 30", "responses = 2")
 """Four tasks of three trials."""
 
 COOKIE = "document.cookie = 'kept=yes; SameSite=None; Secure'; document.cookie"

@@ -335,7 +335,7 @@ def test_without_javascript_or_with_an_old_browser_the_page_says_so(site: Site, 
 def test_a_script_that_doesnt_come_leaves_words_that_say_what_to_do(site: Site, window: Window, script: str, heading: str):
     page = window.page
     page.route(f"**/static/{script}", lambda route: route.abort())
-    page.goto(site.take_place("without-a-script"))  # one person, as there are few places
+    page.goto(site.take_place("without-a-script"))
     expect(page.get_by_role("heading", name=heading)).to_be_visible()
     expect(page.get_by_text("reload the page", exact=False).first).to_be_visible()
     assert axe.violations(page) == []

@@ -13,8 +13,8 @@ from crowd_imi.store.clock import SimulatedClock
 
 
 @contextmanager
-def serving(breaks: int = 0, busy: int = 0) -> Iterator[tuple[str, list[str]]]:
-    """A server that hangs up on the first requests, or says 503 to them."""
+def serving(breaks: int = 0, busy: int = 0, cut: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """A server that hangs up on the first requests, says 503 to the next, or dies between a reply's head and its body."""
     clocks: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -29,6 +29,9 @@ def serving(breaks: int = 0, busy: int = 0) -> Iterator[tuple[str, list[str]]]:
             self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "2")
             self.end_headers()
+            if len(clocks) <= breaks + busy + cut:
+                self.close_connection = True
+                return
             self.wfile.write(b"ok")
 
         def log_message(self, format: str, *args: object) -> None:
@@ -56,10 +59,10 @@ def test_every_request_says_what_time_it_is_and_follows_no_redirect():
     assert clocks == ["5", "9"]
 
 
-@pytest.mark.parametrize(("breaks", "busy"), [(2, 0), (0, 2)])
-def test_a_broken_connection_and_a_busy_server_are_tried_again(breaks, busy):
+@pytest.mark.parametrize(("breaks", "busy", "cut"), [(2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 0, 1)])
+def test_a_broken_connection_a_broken_reply_and_a_busy_server_are_tried_again(breaks, busy, cut):
     wire = HttpWire(SimulatedClock(5))
-    with serving(breaks, busy) as (url, clocks):
+    with serving(breaks, busy, cut) as (url, clocks):
         assert wire.send("GET", url, {}).content == b"ok"
         wire.close()
     assert len(clocks) == 3 and wire.retries == 2
