@@ -18,7 +18,7 @@ from crowd_imi.keys import keyed_hash, lab_key, participant_hash
 from crowd_imi.lifecycle import PAYABLE, UNDER_WAY, Payment, VisitState, move
 from crowd_imi.seeds import generator
 from crowd_imi.store import Store, StoreKind
-from crowd_imi.store.money import bonus_spending, current_cap, current_price
+from crowd_imi.store.money import current_cap, current_price, spending_beside
 from crowd_imi.store.people import Ids, forget_visit, remember
 from crowd_imi.store.postings import PILOT
 from crowd_imi.store.submissions import count_payable
@@ -213,7 +213,8 @@ def _require_money(session: Session, study: Study, posting_id: str) -> None:
     session.get(Posting, posting_id, with_for_update={"key_share": True})
     payable = count_payable(session, PAYABLE, in_time_only=True)
     pay = study.file.pay
-    if (payable + 1) * current_price(session, pay.reward) > current_cap(session, pay.cap) - bonus_spending(session):
+    each = current_price(session, pay.reward)
+    if (payable + 1) * each > current_cap(session, pay.cap) - spending_beside(session, PAYABLE, each):
         raise Refused(
             "All the money of this study is promised to others. Please give your place back; you lose nothing by it.",
             409,

@@ -11,7 +11,7 @@ from crowd_imi.lifecycle import PAYABLE, VisitState
 from crowd_imi.platforms.base import PostingState
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store
-from crowd_imi.store.money import bonus_spending, count_undecided
+from crowd_imi.store.money import count_undecided, spending_beside
 from crowd_imi.store.postings import MAIN, postings
 from crowd_imi.store.submissions import TaskStanding, count_payable, task_standings
 from crowd_imi.store.tables import Verdict, Visit
@@ -104,7 +104,7 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         offered = {posting.label for posting in postings(session) if posting.platform_id and posting.state != "stopped"}
         payable = count_payable(session, PAYABLE)
         waiting = count_undecided(session) if undecided is None else undecided
-        left = pay.cap - bonus_spending(session) - beside
+        left = pay.cap - spending_beside(session, PAYABLE, price.amount) - beside
         unpaid = count_payable(session, PAYABLE, unpaid_only=True)
     standings = [task for task in every if task.label == label]
     nobodys = [task for task in standings if task.holder is None]
@@ -141,7 +141,7 @@ def committed(session: Session, stock: Stock, price: Money, beside: int) -> int:
         price: what one paid submission costs, fees included.
         beside: promised beside rewards, and not spent yet.
     """
-    return stock.payable * price.amount + bonus_spending(session) + beside
+    return stock.payable * price.amount + spending_beside(session, PAYABLE, price.amount) + beside
 
 
 def is_complete(stock: Stock, state: PostingState | None) -> bool:

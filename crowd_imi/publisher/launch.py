@@ -14,6 +14,7 @@ from crowd_imi.errors import PublishError, StoreError
 from crowd_imi.files import DATABASES_NOTE, begun_by
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.ledger import PaidCall, lease, spend
+from crowd_imi.lifecycle import PAYABLE
 from crowd_imi.plan import Amendment, Plan, PlannedTask, load_plan
 from crowd_imi.platforms.base import Ending, Platform, PostingRequest, PostingState, price
 from crowd_imi.platforms.opening import Choice
@@ -26,7 +27,7 @@ from crowd_imi.store import Clock, Store, StoreKind
 from crowd_imi.store.engine import database_urls, is_there
 from crowd_imi.store.lab import ROW as LAB_KEY
 from crowd_imi.store.lab import lab_key_mark
-from crowd_imi.store.money import HARVESTER, bonus_spending, find_intent, keep_terms, stray_spending
+from crowd_imi.store.money import HARVESTER, find_intent, keep_terms, spending_beside, stray_spending
 from crowd_imi.store.people import holds_ids
 from crowd_imi.store.postings import MAIN, PILOT, chosen_platform, keep_platform, postings
 from crowd_imi.store.server import Databases, connection_urls, databases_asked_for, note_databases
@@ -162,13 +163,13 @@ def promised(study: Study, store: Store, platform: Platform) -> int:
     with store.read() as session:
         posted = [posting for posting in postings(session) if posting.platform_id is not None]
         bonuses = bonuses_promised(session, study, platform)
-        spent_beside, strays = bonus_spending(session), stray_spending(session)
+        spent, strays = spending_beside(session, PAYABLE, each.amount), stray_spending(session)
     stock = take_stock(study, store, each, beside=bonuses.beside, each_beside=bonuses.each)
     nobodys = len(stock.open) + len(stock.unaffordable) if any(posting.label == MAIN for posting in posted) else 0
     coming = nobodys + stock.elsewhere
     places = sum(platform.places(str(one.platform_id)) for one in posted if one.state != PostingState.STOPPED)
     rewards = max((stock.payable + stock.undecided + coming) * each.amount + strays, places * each.amount)
-    return rewards + spent_beside - strays + bonuses.beside + coming * bonuses.each
+    return rewards + spent - strays + bonuses.beside + coming * bonuses.each
 
 
 def note_platform(store: Store, choice: Choice, offer: Offer, label: str = MAIN) -> Posting:

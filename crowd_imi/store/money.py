@@ -1,11 +1,12 @@
 """Queries on the ledger's rows: intents and the spender's lease."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from crowd_imi.store.tables import About, Intent, Lease
+from crowd_imi.store.submissions import is_payable
+from crowd_imi.store.tables import About, Intent, Lease, Visit
 
 SPENDER = "spender"
 """The lease of whoever spends: publish, harvest and pay take turns."""
@@ -56,15 +57,23 @@ def amount_of(session: Session, operations: Sequence[str], states: Sequence[str]
     return session.scalar(chosen) or 0
 
 
-def bonus_spending(session: Session) -> int:
+def spending_beside(session: Session, states: Collection[str], price: int) -> int:
     """What is spent beside visits' rewards takes of the cap, in minor units: bonuses, and submissions that have no visit here.
 
-    A compensation stands in for the visit's own pay, which is counted there.
+    A compensation stands in for a reward that ``count_payable`` counts: of it, only what it costs more or less counts here.
+
+    Args:
+        session: only read.
+        states: as for ``count_payable``: in which a visit may have to be paid.
+        price: what one reward costs, fees included.
     """
-    chosen = select(func.sum(Intent.amount)).where(
-        Intent.operation == "bonus", Intent.state.in_(("open", "done")), ~Intent.subject.endswith(f"/{COMPENSATION}")
-    )
-    return (session.scalar(chosen) or 0) + stray_spending(session)
+    sent = Intent.operation == "bonus", Intent.state.in_(("open", "done"))
+    suffix = f"/{COMPENSATION}"
+    whose = func.substr(Intent.subject, 1, func.length(Intent.subject) - len(suffix))
+    counted = exists().where(Visit.id == whose, is_payable(states))
+    compensated = select(func.count()).where(*sent, Intent.subject.endswith(suffix), counted)
+    bonuses = session.scalar(select(func.sum(Intent.amount)).where(*sent)) or 0
+    return bonuses - (session.scalar(compensated) or 0) * price + stray_spending(session)
 
 
 def stray_spending(session: Session) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, case, delete, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from crowd_imi.store.tables import Answer, Event, Person, PracticeAnswer, Stray, Task, Trial, Verdict, Visit
@@ -98,10 +98,14 @@ def count_payable(session: Session, states: Collection[str], *, unpaid_only: boo
     return session.scalar(chosen) or 0
 
 
+def is_payable(states: Collection[str]) -> ColumnElement[bool]:
+    """The condition by which ``count_payable`` counts a visit."""
+    return or_(and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid"), Visit.payment == "paid")
+
+
 def are_payable(session: Session, states: Collection[str]) -> dict[str, bool]:
     """Visit id → whether ``count_payable`` counts it, with these states."""
-    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid")
-    chosen = select(Visit.id, or_(owed, Visit.payment == "paid")).where(Visit.label != "preview")
+    chosen = select(Visit.id, is_payable(states)).where(Visit.label != "preview")
     return {visit: bool(payable) for visit, payable in session.execute(chosen)}
 
 

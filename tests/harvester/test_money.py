@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from crowd_imi.records import Money
 from crowd_imi.store.submissions import submission_ids
 from crowd_imi.store.tables import Verdict, Visit
 from tests.harvester.crowd import SMALL, Crowd
+from tests.tiny import write_study
 
 
 def extra(visit: str, amount: int) -> Compensation:
@@ -400,3 +402,29 @@ def test_what_was_paid_there_and_not_by_us_is_a_difference(crowd: Crowd):
         visit = next(v for v, s in submission_ids(people, "local").items() if s == submission)
     name = stray_name(study_key(crowd.study.key), stranger)
     assert there == {("bonus", visit, 30, "0.30 USD"), ("approve", name, 150, "approved")}
+
+
+@pytest.mark.parametrize(("amount", "offered"), [(150, 2), (300, 1), (50, 3)])
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_compensation_takes_of_the_cap_what_it_costs(tmp_path: Path, monkeypatch, amount: int, offered: int, noted: bool):
+    crowd = Crowd.posted(tmp_path, SMALL.replace("cap = 5000", "cap = 600"))
+    crowd.study = write_study(tmp_path, SMALL.replace("cap = 5000", "cap = 550"))
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.submit(visit, good=False)
+    crowd.platform.give_back(crowd.submission_of("anna"))
+    with monkeypatch.context() as patch:
+        if not noted:  # killed between the payment and the note of it
+            patch.setattr(money, "note_compensated", lambda *_: None)
+        pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id, amount))
+        before = status(crowd.study, crowd.store, crowd.platform)
+    run(crowd)
+    now = status(crowd.study, crowd.store, crowd.platform)
+    for seen in (before, now):
+        assert (seen.committed.amount, seen.left_over.amount) == (amount, 550 - amount)
+    assert crowd.free() == offered
+    for name in ("ben", "carl", "dora")[:offered]:
+        crowd.take_part(name)
+    done = run(crowd)
+    assert (done.paid, done.held) == (offered, 0)
+    assert status(crowd.study, crowd.store, crowd.platform).left_over.amount == 550 - amount - offered * 150
