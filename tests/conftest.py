@@ -12,11 +12,14 @@ from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, sync_playwright
 
 from benchmarks.postgresql import PostgreSQL
-from crowd_imi.plan import Plan
+from crowd_imi.design import encoding
+from crowd_imi.design.pictures import Pixels
+from crowd_imi.plan import Grid, Plan
 from crowd_imi.store import Clock, Store, StoreKind
 from crowd_imi.store.tasks import load_tasks
 
 MakeStore = Callable[..., Store]
+EncodeTile = Callable[[Pixels, Grid], bytes]
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -53,11 +56,28 @@ gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """From here on there is garbage, among which no import is looked for."""
+    """From here on there is garbage, among which no import is looked for; and studies of the same few pictures."""
+    encoding.encode_tile = _encoded_once(encoding.encode_tile)
     gc.collect()
     gc.freeze()
     gc.enable()
     gc.set_threshold(100_000, 50, 100)
+
+
+def _encoded_once(encode_tile: EncodeTile) -> EncodeTile:
+    """Each tile's bytes follow from the tile alone, so a tile that many tests' studies show is encoded once.
+
+    The tests of the encoder itself have imported it by then, and do all its work.
+    """
+    encoded: dict[tuple[bytes, Grid], bytes] = {}
+
+    def encode(tile: Pixels, grid: Grid) -> bytes:
+        asked = tile.tobytes(), grid
+        if asked not in encoded:
+            encoded[asked] = encode_tile(tile, grid)
+        return encoded[asked]
+
+    return encode
 
 
 def pytest_sessionfinish() -> None:

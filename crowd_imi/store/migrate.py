@@ -7,18 +7,39 @@ from alembic import command, context
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData
+from sqlalchemy import Connection
+
+from crowd_imi.store.tables import Base, PeopleBase
 
 Schema = Literal["study", "people"]
 
+_TABLES = {"study": Base.metadata, "people": PeopleBase.metadata}
 _FOLDER = Path(__file__).parent / "migrations"
 
 
 def create(connection: Connection, schema: Schema) -> None:
-    """Bring an empty database to the newest revision, in the connection's transaction."""
+    """Bring a database to the newest revision, in the connection's transaction.
+
+    An empty one gets the tables as they are declared, another one the revisions that it lacks.
+    """
+    if current_revision(connection, schema) is not None:
+        upgrade(connection, schema)
+        return
+    _TABLES[schema].create_all(connection, checkfirst=False)
+    _context(connection, schema).stamp(ScriptDirectory.from_config(_config(schema)), "head")
+
+
+def upgrade(connection: Connection, schema: Schema, revision: str = "head") -> None:
+    """Run the revisions that a database lacks, in the connection's transaction.
+
+    Args:
+        connection: to any database, also to an empty one.
+        schema: which one it is.
+        revision: the last to run.
+    """
     config = _config(schema)
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
 
 
 def newest_revision(schema: Schema) -> str | None:
@@ -28,19 +49,23 @@ def newest_revision(schema: Schema) -> str | None:
 
 def current_revision(connection: Connection, schema: Schema) -> str | None:
     """The revision of a database; None for an empty one."""
-    return MigrationContext.configure(connection, opts={"version_table": _version_table(schema)}).get_current_revision()
+    return _context(connection, schema).get_current_revision()
 
 
-def run_migrations(schema: Schema, metadata: MetaData) -> None:
-    """What each ``env.py`` calls; the connection comes from ``create``."""
+def run_migrations(schema: Schema) -> None:
+    """What each ``env.py`` calls; the connection comes from ``upgrade``."""
     connection = context.config.attributes["connection"]
     context.configure(
         connection=connection,
-        target_metadata=metadata,
+        target_metadata=_TABLES[schema],
         version_table=_version_table(schema),
         render_as_batch=connection.dialect.name == "sqlite",
     )
     context.run_migrations()
+
+
+def _context(connection: Connection, schema: Schema) -> MigrationContext:
+    return MigrationContext.configure(connection, opts={"version_table": _version_table(schema)})
 
 
 def _version_table(schema: Schema) -> str:

@@ -186,7 +186,6 @@ def test_watching_goes_on_until_nothing_is_refused(
 
     real = harvester.harvest
     monkeypatch.setattr(harvester, "harvest", harvest)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    assert run(monkeypatch, "harvest", folder, "--watch") == 0
+    assert run(monkeypatch, "harvest", folder, "--watch", "--every", "1") == 0
     assert len(rounds) == 2
     assert "refused: approve v: try again later" in capsys.readouterr().out

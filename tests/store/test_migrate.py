@@ -7,22 +7,40 @@ from sqlalchemy import text
 
 from crowd_imi.errors import StoreError
 from crowd_imi.store import Store, StoreKind
-from crowd_imi.store.engine import database_urls, open_engine
-from crowd_imi.store.migrate import create, current_revision, newest_revision
+from crowd_imi.store.engine import database_urls as urls_in
+from crowd_imi.store.engine import make_schema, open_engine
+from crowd_imi.store.migrate import create, current_revision, newest_revision, upgrade
 from crowd_imi.store.tables import Base, PeopleBase
 
 ABOUT = {"study": "tiny", "plan_sha256": "0" * 64, "pack_sha256": "0" * 64}
 
 
+@pytest.mark.parametrize("make", [create, upgrade])
 @pytest.mark.parametrize(("schema", "tables"), [("study", Base), ("people", PeopleBase)])
-def test_migrations_make_the_tables_as_they_are_declared(tmp_path, schema, tables):
-    engine = open_engine(f"sqlite:///{tmp_path / 'study.db'}")
+def test_a_new_database_and_all_migrations_make_the_tables_as_they_are_declared(database_urls, schema, tables, make):
+    engine = open_engine(database_urls[0])
     with engine.begin() as connection:
-        create(connection, schema)
+        make_schema(connection)
+        make(connection, schema)
+        create(connection, schema)  # one that is there already is kept
     with engine.connect() as connection:
         assert current_revision(connection, schema) == newest_revision(schema)
-        context = MigrationContext.configure(connection, opts={"version_table": f"{schema}_revision", "compare_type": True})
+        context = MigrationContext.configure(
+            connection,
+            opts={"version_table": f"{schema}_revision", "compare_type": True, "compare_server_default": True},
+        )
         assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+def test_a_database_of_an_older_version_is_brought_to_the_newest_and_keeps_its_rows(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path / 'study.db'}")
+    with engine.begin() as connection:
+        upgrade(connection, "study", "0001")
+        connection.execute(text("INSERT INTO task (id, arm, number, draw) VALUES (1, 'toy', 1, 1)"))
+        create(connection, "study")
+        assert connection.execute(text("SELECT arm, number, label FROM task")).all() == [("toy", 1, "main")]
+        assert current_revision(connection, "study") == newest_revision("study")
     engine.dispose()
 
 
@@ -34,7 +52,7 @@ def test_an_empty_database_has_no_revision(tmp_path):
 
 
 def test_a_database_of_another_version_is_refused_and_left_as_it_is(tmp_path):
-    urls = database_urls(tmp_path)
+    urls = urls_in(tmp_path)
     Store.create(*urls, StoreKind.STUDY, ABOUT).close()
     engine = open_engine(urls[0])
     with engine.begin() as connection:
@@ -45,7 +63,7 @@ def test_a_database_of_another_version_is_refused_and_left_as_it_is(tmp_path):
 
 
 def test_a_study_isnt_opened_without_its_peoples_ids(tmp_path):
-    urls = database_urls(tmp_path)
+    urls = urls_in(tmp_path)
     Store.create(*urls, StoreKind.STUDY, ABOUT).close()
     engine = open_engine(urls[1])
     with engine.begin() as connection:
@@ -60,7 +78,7 @@ def test_a_study_isnt_opened_without_its_peoples_ids(tmp_path):
 
 
 def test_a_store_is_made_once(tmp_path):
-    urls = database_urls(tmp_path)
+    urls = urls_in(tmp_path)
     Store.create(*urls, StoreKind.STUDY, ABOUT).close()
     with pytest.raises(StoreError, match="there is a database here already"):
         Store.create(*urls, StoreKind.STUDY, ABOUT)
@@ -71,7 +89,7 @@ def test_a_store_is_made_once(tmp_path):
 
 def test_opening_a_store_that_is_not_there_makes_none(tmp_path):
     with pytest.raises(StoreError, match="there is no study database here"):
-        Store.open(*database_urls(tmp_path))
+        Store.open(*urls_in(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
