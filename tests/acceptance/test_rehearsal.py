@@ -1,6 +1,12 @@
-"""Rehearsals through the real pages, called in this process: characters, repeatability, leaks."""
+"""Rehearsals through the real pages, in this process or served and killed: characters, repeatability, leaks."""
 
 import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import func, select
@@ -8,7 +14,9 @@ from sqlalchemy import func, select
 from crowd_imi.errors import RehearsalError
 from crowd_imi.rehearsal.cheater import LEARNING
 from crowd_imi.rehearsal.records import TROUBLEMAKERS, Cast, LeakName, Rehearsal
-from crowd_imi.rehearsal.run import open_stage
+from crowd_imi.rehearsal.run import open_stage, rehearse
+from crowd_imi.rehearsal.server import Server
+from crowd_imi.rehearsal.wire import Wire
 from crowd_imi.store import Store
 from crowd_imi.store.engine import database_urls
 from crowd_imi.store.tables import Visit
@@ -16,6 +24,8 @@ from crowd_imi.study import Study
 from tests.acceptance.rehearsals import answers_table, planned_study, rehearse_here
 
 CHEATERS = Cast(troublemakers=(), cheaters=0, only_cheaters=True, at_most=12)
+KILLS_AFTER = (150, 500, 900)
+"""Requests."""
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +120,54 @@ def test_a_rehearsal_starts_anew_over_its_own_folder(study):
         with open_stage(study, load_plan(study.plan), "again", 1) as stage:
             assert not (stage.folder / "left-over").exists()
             (stage.folder / "left-over").touch()
+
+
+@contextmanager
+def killing(server: Server, wire: Wire) -> Iterator[None]:
+    """Kill the server's whole process group again and again, wherever it is in a request, and start it again."""
+    over = threading.Event()
+    problems: list[BaseException] = []
+
+    def kill_and_start() -> None:
+        try:
+            for count in KILLS_AFTER:
+                while wire.requests < count and not over.is_set():
+                    time.sleep(0.001)
+                server.kill()
+                server.start()
+        except BaseException as problem:
+            problems.append(problem)
+
+    thread = threading.Thread(target=kill_and_start)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert problems == []
+
+
+@pytest.mark.timeout(400)
+def test_killing_the_server_loses_no_answer_and_changes_none(study, full):
+    killed = rehearse(study, "killed", participants=Cast(), beside=killing)
+    assert killed.retries >= len(KILLS_AFTER)
+    assert killed.acknowledged > 100
+    assert (killed.lost, killed.mismatches, killed.ended) == (0, (), "complete")
+    assert answers_table(study, "killed") == answers_table(study, "full")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("leak", [None, "size"])
+def test_the_command_prints_one_document(study, leak):
+    command = [sys.executable, "-m", "crowd_imi", "rehearse", str(study.folder), "--name", "by-command", "--json"]
+    command += ["--participants", "12", "--cheaters", "0"] if leak is None else ["--participants", "12", "--leak", leak]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    document = json.loads(done.stdout)
+    assert (document["participants"], document["ended"], document["lost"]) == (12, "participants", 0)
+    if leak is None:
+        # Twelve participants aren't enough for the one who comes twice to find a second place in any case.
+        assert document["cheaters"] is None
+    else:
+        assert done.returncode == 0, done.stderr
+        assert document["cheaters"]["p_value"] < 0.001
