@@ -8,13 +8,13 @@ from sqlalchemy.orm import Session
 
 from crowd_imi.allocation import ATTEMPTS, most_attempts
 from crowd_imi.lifecycle import PAYABLE, VisitState
-from crowd_imi.platforms.base import PostingState
+from crowd_imi.platforms.base import Platform, PostingState
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store
 from crowd_imi.store.money import count_undecided, spending_beside
-from crowd_imi.store.postings import MAIN, postings
+from crowd_imi.store.postings import MAIN, is_stopped_here, postings
 from crowd_imi.store.submissions import TaskStanding, count_payable, task_standings
-from crowd_imi.store.tables import Verdict, Visit
+from crowd_imi.store.tables import Posting, Verdict, Visit
 from crowd_imi.study import Study
 
 JUDGED_FROM = frozenset({VisitState.SUBMITTED, VisitState.FAILED_PRACTICE})
@@ -142,6 +142,19 @@ def committed(session: Session, stock: Stock, price: Money, beside: int) -> int:
         beside: promised beside rewards, and not spent yet.
     """
     return stock.payable * price.amount + spending_beside(session, PAYABLE, price.amount) + beside
+
+
+def posting_state(store: Store, platform: Platform, posting: Posting) -> PostingState:
+    """Whether people are let in: the platform knows, also of what was done on its website; but what we stopped stays so.
+
+    Args:
+        store: the run's.
+        platform: is asked unless we stopped it.
+        posting: one that has the platform's id.
+    """
+    with store.read() as session:
+        for_good = is_stopped_here(session, posting.id)
+    return PostingState.STOPPED if for_good else platform.state(str(posting.platform_id))
 
 
 def is_complete(stock: Stock, state: PostingState | None) -> bool:

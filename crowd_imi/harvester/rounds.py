@@ -17,10 +17,10 @@ from crowd_imi.ledger import HeldLease, lease
 from crowd_imi.platforms.base import Platform, PostingState, price
 from crowd_imi.promises import promised
 from crowd_imi.records import Money
-from crowd_imi.stock import Stock, is_complete, take_stock, waits_for_a_verdict
+from crowd_imi.stock import Stock, is_complete, posting_state, take_stock, waits_for_a_verdict
 from crowd_imi.store import Store
 from crowd_imi.store.money import keep_terms
-from crowd_imi.store.postings import MAIN, postings
+from crowd_imi.store.postings import MAIN, note_state, postings
 from crowd_imi.store.submissions import submission_ids, visits_of
 from crowd_imi.store.tables import Posting
 from crowd_imi.study import Study
@@ -128,7 +128,7 @@ def _begin(  # noqa: PLR0913, PLR0917 (what a round is made of)
     with store.write() as session:
         keep_terms(session, study.file.pay.cap, price(platform, study.file.pay.reward_money).amount)
     whole = told is None
-    state = _state(store, platform, posting.id, platform_id) if whole else PostingState(posting.state)
+    state = _state(store, platform, posting) if whole else PostingState(posting.state)
     # The platform is read first: whoever arrives in between has a visit here that is newer than the platform's list.
     listed = known.read(platform, platform_id, told)
     with store.people() as people:
@@ -157,14 +157,10 @@ def _offered(this: Round) -> int:
         return session.get_one(Posting, this.posting).places
 
 
-def _state(store: Store, platform: Platform, posting: str, platform_id: str) -> PostingState:
-    """Whether people are let in: the platform knows, also of what was done on its website; but what we stopped stays so."""
-    with store.read() as session:
-        ours = session.get_one(Posting, posting).state
-    if ours == PostingState.STOPPED:
-        return PostingState.STOPPED
-    theirs = platform.state(platform_id)
-    if theirs != ours:
+def _state(store: Store, platform: Platform, posting: Posting) -> PostingState:
+    """Whether people are let in, noted for who doesn't ask the platform."""
+    state = posting_state(store, platform, posting)
+    if state != posting.state:
         with store.write() as session:
-            session.get_one(Posting, posting).state = theirs.value
-    return theirs
+            note_state(session, posting.id, state.value, by_the_platform=True)
+    return state

@@ -19,7 +19,7 @@ from crowd_imi.harvester.undecided import undecided
 from crowd_imi.keys import study_key
 from crowd_imi.ledger import Books, books
 from crowd_imi.lifecycle import UNDER_WAY, Action, Payment, PlatformStatus, VisitState, action_for
-from crowd_imi.platforms.base import Capability, Platform, PostingState, price
+from crowd_imi.platforms.base import Capability, Platform, price
 from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.stock import (
@@ -29,6 +29,7 @@ from crowd_imi.stock import (
     arm_status,
     committed,
     excluded_by,
+    posting_state,
     take_stock,
     task_statuses,
     together,
@@ -59,7 +60,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     said = {one.id: {found.id: found.status for found in platform.submissions(str(one.platform_id))} for one in every}
     statuses = said.get(posting.id, {}) if posting else {}
     places = platform.places(str(posting.platform_id)) if posting and posted else 0
-    states = {one.label: _state(platform, one) for one in every}
+    states = {one.label: posting_state(store, platform, one) for one in every}
     state = states.get(label)
     each = price(platform, study.file.pay.reward_money)
     with store.read() as session:
@@ -158,11 +159,6 @@ def _pilot(study: Study, store: Store, stock: Stock) -> ArmStatus | None:
             return None
         judged = verdicts(session, PILOT)
     return together("pilot", [arm_status(arm.id, stock, judged) for arm in study.file.arms])
-
-
-def _state(platform: Platform, posting: Posting) -> PostingState:
-    """The platform knows, also of what was done on its website; but what we stopped stays so."""
-    return PostingState.STOPPED if posting.state == PostingState.STOPPED else platform.state(str(posting.platform_id))
 
 
 def _to_pay(visits: Sequence[Visit], there: Mapping[str, str | None]) -> int:

@@ -21,7 +21,7 @@ from crowd_imi.platforms.base import Platform, PostingState
 from crowd_imi.publisher.launch import Offer, offer_of, promised
 from crowd_imi.publisher.lock import keep_amendments
 from crowd_imi.records import Money
-from crowd_imi.stock import take_stock
+from crowd_imi.stock import posting_state, take_stock
 from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.money import intents_in
 from crowd_imi.store.postings import MAIN, PILOT, postings
@@ -114,7 +114,7 @@ def offer_for(study: Study, store: Store, platform: Platform, amendment: Amendme
         PublishError: with what is spent and promised already it is more than the cap.
     """
     terms = offer_of(study, 0, platform)
-    if _is_stopped(platform, _require_posted(study, store, platform)):
+    if posting_state(store, platform, _require_posted(study, store, platform)) is PostingState.STOPPED:
         return terms
     return offer_of(study, places_needed(study, store, terms, amendment), platform, promised=promised(study, store, platform))
 
@@ -142,7 +142,7 @@ def carry_out(  # noqa: PLR0913, PLR0917 (what, with what, where)
         _close_unborn(held, store)
         now = offer_for(study, store, platform, amendment)  # much may have been paid since, where panels were made anew
         offer = now if now.places < offer.places else offer
-        if offer.places and _is_open(platform, posting):
+        if offer.places and posting_state(store, platform, posting) is PostingState.OPEN:
             target = platform.places(str(posting.platform_id)) + offer.places
             intent, _ = intend(held, PaidCall("places", f"{posting.id}/{amendment.name}/{target}", offer.total))
             if intent.state == IntentState.HELD:
@@ -229,19 +229,11 @@ def _require_posted(study: Study, store: Store, platform: Platform) -> Posting:
 
 def _require_open(study: Study, store: Store, platform: Platform) -> None:
     posting = _require_posted(study, store, platform)
-    if _is_stopped(platform, posting):
+    state = posting_state(store, platform, posting)
+    if state is PostingState.STOPPED:
         raise PublishError(f"{study.file.study.name} was stopped on {platform.name}, which is for good; publish a new study")
-    if not _is_open(platform, posting):
+    if state is PostingState.PAUSED:
         raise PublishError(f"{study.file.study.name} is paused; run `{command('resume', study.folder)}` first")
-
-
-def _is_stopped(platform: Platform, posting: Posting) -> bool:
-    return posting.state == PostingState.STOPPED or platform.state(str(posting.platform_id)) is PostingState.STOPPED
-
-
-def _is_open(platform: Platform, posting: Posting) -> bool:
-    stopped = posting.state == PostingState.STOPPED
-    return not stopped and platform.state(str(posting.platform_id)) is PostingState.OPEN
 
 
 def _responses(arm: ArmSection, earlier: Sequence[Amendment]) -> int:

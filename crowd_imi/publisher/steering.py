@@ -3,8 +3,9 @@
 from crowd_imi.errors import PlatformError, PublishError, command
 from crowd_imi.ledger import lease
 from crowd_imi.platforms.base import Capability, Platform, PostingState
+from crowd_imi.stock import posting_state
 from crowd_imi.store import Store
-from crowd_imi.store.postings import postings
+from crowd_imi.store.postings import note_state, postings
 from crowd_imi.store.tables import Posting
 from crowd_imi.study import Study
 
@@ -21,7 +22,7 @@ def steer(study: Study, store: Store, platform: Platform, wanted: PostingState) 
         LedgerError: somebody else spends at the moment.
     """
     with lease(store, str(wanted), study.file.pay.cap_money):
-        states = {posting: _state(platform, posting) for posting in _posted(study, store, platform)}
+        states = {posting: posting_state(store, platform, posting) for posting in _posted(study, store, platform)}
         going = {posting: now for posting, now in states.items() if now is not PostingState.STOPPED}
         if not going and wanted is not PostingState.STOPPED:
             raise PublishError(f"{study.file.study.name} was stopped on {platform.name}, which is for good; publish a new study")
@@ -31,12 +32,8 @@ def steer(study: Study, store: Store, platform: Platform, wanted: PostingState) 
             if platform.state(platform_id) is not wanted:
                 _tell(platform, platform_id, wanted)
             with store.write() as session:
-                session.get_one(Posting, posting.id).state = wanted.value
+                note_state(session, posting.id, wanted.value, by_the_platform=False)
     return any(now is not wanted for now in going.values())
-
-
-def _state(platform: Platform, posting: Posting) -> PostingState:
-    return PostingState.STOPPED if posting.state == PostingState.STOPPED else platform.state(str(posting.platform_id))
 
 
 def _posted(study: Study, store: Store, platform: Platform) -> list[Posting]:

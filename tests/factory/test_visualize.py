@@ -126,12 +126,13 @@ def test_deep_in_a_network_bfloat16_costs_neither_activation_nor_diversity(sourc
 
 
 class Rooted(torch.nn.Module):
-    """The root of what is always zero or less has no gradient, and no value below zero."""
+    """The root of what is always below zero: it has no value, nor a gradient."""
 
     def __init__(self):
         super().__init__()
         self.pretrained_cfg = {"input_size": (3, 32, 32)}
         self.conv = torch.nn.Conv2d(3, 2, 1)
+        torch.nn.init.constant_(self.conv.bias, -100)
         self.root = torch.nn.Identity()
         self.pool = torch.nn.AvgPool2d(2)
 

@@ -18,6 +18,7 @@ from crowd_imi.store.engine import database_urls
 from crowd_imi.store.read_only import ReadOnlyStore
 from crowd_imi.store.tables import PageTime, Person, Visit
 from tests.harvester.crowd import SMALL, Crowd
+from tests.tiny import write_study
 
 
 @pytest.fixture
@@ -84,10 +85,15 @@ def test_owed_is_what_status_has_committed_and_not_spent_with_bonuses_by_rule(tm
     crowd.take_part("carl")
     crowd.begin(crowd.arrive("dora"))
     now, said = take_snapshot(crowd.study, looking, crowd.clock.now()), status(crowd.study, crowd.store, crowd.platform)
-    looking.close()
     # Anna has 150 + 20 and Ben, who failed catch trials, 150; Carl and Dora are owed 150, and may earn 20 each.
-    assert (now.money.spent.amount, now.money.owed.amount) == (320, 340)
+    assert (now.money.spent.amount, now.money.owed.amount, now.money.held.amount) == (320, 340, 0)
     assert now.money.owed.amount == said.committed.amount - said.spent.amount
+    crowd.study = write_study(tmp_path, SMALL.replace("cap = 5000", "cap = 400\nbonus = 20"))
+    harvest(crowd.study, crowd.store, crowd.platform)  # Carl's 150 would go over the cap
+    now, said = take_snapshot(crowd.study, looking, crowd.clock.now()), status(crowd.study, crowd.store, crowd.platform)
+    looking.close()
+    assert (now.money.spent.amount, now.money.held.amount) == (320, 150)
+    assert now.money.owed.amount == said.committed.amount - said.spent.amount == 340 - 150
 
 
 def test_a_stopped_study_is_complete_when_status_says_so(tmp_path):

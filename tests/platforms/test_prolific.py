@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from crowd_imi.errors import BadLink, PlatformError, UnknownSubmission, Unreachable
-from crowd_imi.platforms.base import Ending
+from crowd_imi.platforms.base import Ending, PostingState
 from crowd_imi.platforms.prolific import ProlificPlatform, allowed_minutes, fee_of
 from crowd_imi.platforms.prolific_api import LONGEST_WAIT, TRIES, ProlificApi
 from crowd_imi.platforms.standins.prolific.desk import Account
@@ -29,6 +29,22 @@ def rig(tmp_path: Path) -> Iterator[ProlificRig]:
         rig = ProlificRig(url)
         yield rig
         rig.close()
+
+
+@pytest.mark.parametrize("status", ["AWAITING REVIEW", "COMPLETED"])
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ({"places_taken": 4, "total_available_places": 4}, PostingState.OPEN),
+        ({"places_taken": 3, "total_available_places": 4}, PostingState.STOPPED),
+        ({"total_available_places": 4}, PostingState.OPEN),
+        ({"places_taken": None, "total_available_places": 4}, PostingState.OPEN),
+        ({}, PostingState.OPEN),
+    ],
+)
+def test_a_study_is_called_stopped_only_where_places_are_known_to_be_left(rig, monkeypatch, status, said, state):
+    monkeypatch.setattr(rig.platform, "_study", lambda posting: {"status": status, **said})
+    assert rig.platform.state("5f0000000000000000000001") is state
 
 
 # Signed links.

@@ -85,6 +85,28 @@ def test_a_full_study_that_we_stopped_stays_stopped(crowd: Crowd, monkeypatch: p
     assert harvest(crowd.study, crowd.store, crowd.platform).complete
 
 
+def test_a_study_that_the_platform_called_stopped_for_a_moment_goes_on(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+    crowd.take_part("anna", good=False)
+    offered = crowd.platform.places(crowd.posting.platform_id)
+    with monkeypatch.context() as patch:  # as Prolific's full study whose last place is just being given back
+        patch.setattr(crowd.platform, "state", lambda posting: PostingState.STOPPED)
+        assert harvest(crowd.study, crowd.store, crowd.platform).complete
+        assert status(crowd.study, crowd.store, crowd.platform).state is PostingState.STOPPED
+        with pytest.raises(PublishError, match="for good"):
+            go(crowd, PostingState.OPEN)
+    assert status(crowd.study, crowd.store, crowd.platform).state is PostingState.OPEN
+    assert not harvest(crowd.study, crowd.store, crowd.platform).complete
+    assert crowd.platform.places(crowd.posting.platform_id) == offered + 1
+
+
+def test_a_study_that_was_stopped_there_and_then_here_stays_stopped(crowd: Crowd, monkeypatch: pytest.MonkeyPatch):
+    crowd.platform.stop(crowd.posting.platform_id)
+    harvest(crowd.study, crowd.store, crowd.platform)
+    assert not go(crowd, PostingState.STOPPED)
+    monkeypatch.setattr(crowd.platform, "state", lambda posting: PostingState.OPEN)
+    assert harvest(crowd.study, crowd.store, crowd.platform).complete
+
+
 def test_status_of_a_stopped_study_says_who_may_finish_and_waits_for_nobody_to_come(crowd: Crowd):
     visit = crowd.arrive("anna")
     go(crowd, PostingState.STOPPED)
