@@ -43,8 +43,8 @@ lint: install
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-# Two workers more than there are cores, as browsers and servers are waited for a lot; at most four, for the memory.
-WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 2 ? 3 : 4)))
+# More workers than there are cores, as browsers, servers and their pauses are waited for a lot; no more, for the memory.
+WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 2 ? 3 : 6)))
 
 # Side by side, as linters keep one core busy and tests wait a lot.
 test: install

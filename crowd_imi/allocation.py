@@ -214,7 +214,7 @@ def _require_money(session: Session, study: Study, posting_id: str) -> None:
     payable = count_payable(session, PAYABLE, in_time_only=True)
     pay = study.file.pay
     each = current_price(session, pay.reward)
-    if (payable + 1) * each > current_cap(session, pay.cap) - spending_beside(session, PAYABLE, each):
+    if (payable + 1) * each > current_cap(session, pay.cap) - spending_beside(session, PAYABLE, each, in_time_only=True):
         raise Refused(
             "All the money of this study is promised to others. Please give your place back; you lose nothing by it.",
             409,

@@ -101,7 +101,7 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
     pay = study.file.pay
     with store.read() as session:
         every = task_standings(session, ATTEMPTS)
-        offered = {posting.label for posting in postings(session) if posting.platform_id and posting.state != "stopped"}
+        offered = {one.label for one in postings(session) if one.platform_id and not is_stopped_here(session, one.id)}
         payable = count_payable(session, PAYABLE)
         waiting = count_undecided(session) if undecided is None else undecided
         left = pay.cap - spending_beside(session, PAYABLE, price.amount) - beside

@@ -39,6 +39,8 @@ class Round:
     """The platform's."""
     state: PostingState
     """While it is paused or stopped no new participants are wanted."""
+    stop_is_news: bool
+    """The platform calls it stopped for the first time: it may be a full one, a place of which is just being given back."""
     statuses: dict[str, str]
     """The platform's submission id → its status, as read at the beginning of the round; kept up with what the round pays."""
     submissions: dict[str, str]

@@ -85,7 +85,7 @@ def _harvest(this: Round) -> Harvest:
         short=_short(this, stock),
         to_compensate=tuple(this.stranded),
         refused=tuple(this.refused),
-        complete=is_complete(stock, this.state) and not waits,
+        complete=is_complete(stock, None if this.stop_is_news else this.state) and not waits,
     )
 
 
@@ -142,6 +142,7 @@ def _begin(  # noqa: PLR0913, PLR0917 (what a round is made of)
         label=posting.label,
         platform_posting=platform_id,
         state=state,
+        stop_is_news=state is PostingState.STOPPED and posting.state != state,
         statuses={submission.id: submission.status for submission in listed.values()},
         submissions=submissions,
         listed=listed,

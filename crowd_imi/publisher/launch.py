@@ -16,7 +16,7 @@ from crowd_imi.keys import completion_code, study_key
 from crowd_imi.ledger import PaidCall, lease, spend
 from crowd_imi.lifecycle import PAYABLE
 from crowd_imi.plan import Amendment, Plan, PlannedTask, load_plan
-from crowd_imi.platforms.base import Ending, Platform, PostingRequest, PostingState, price
+from crowd_imi.platforms.base import Ending, Platform, PostingRequest, price
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.promises import one_bonus
 from crowd_imi.promises import promised as bonuses_promised
@@ -27,9 +27,9 @@ from crowd_imi.store import Clock, Store, StoreKind
 from crowd_imi.store.engine import database_urls, is_there
 from crowd_imi.store.lab import ROW as LAB_KEY
 from crowd_imi.store.lab import lab_key_mark
-from crowd_imi.store.money import HARVESTER, find_intent, keep_terms, spending_beside, stray_spending
+from crowd_imi.store.money import HARVESTER, count_stand_ins, find_intent, keep_terms, spending_beside, stray_spending
 from crowd_imi.store.people import holds_ids
-from crowd_imi.store.postings import MAIN, PILOT, chosen_platform, keep_platform, postings
+from crowd_imi.store.postings import MAIN, PILOT, chosen_platform, is_stopped_here, keep_platform, postings
 from crowd_imi.store.server import Databases, connection_urls, databases_asked_for, note_databases
 from crowd_imi.store.tables import Posting, Task
 from crowd_imi.store.tasks import add_tasks, amendments, keep_amendment, load_tasks
@@ -164,11 +164,13 @@ def promised(study: Study, store: Store, platform: Platform) -> int:
         posted = [posting for posting in postings(session) if posting.platform_id is not None]
         bonuses = bonuses_promised(session, study, platform)
         spent, strays = spending_beside(session, PAYABLE, each.amount), stray_spending(session)
+        compensated = count_stand_ins(session, PAYABLE)
+        going_on = [posting for posting in posted if not is_stopped_here(session, posting.id)]
     stock = take_stock(study, store, each, beside=bonuses.beside, each_beside=bonuses.each)
     nobodys = len(stock.open) + len(stock.unaffordable) if any(posting.label == MAIN for posting in posted) else 0
     coming = nobodys + stock.elsewhere
-    places = sum(platform.places(str(one.platform_id)) for one in posted if one.state != PostingState.STOPPED)
-    rewards = max((stock.payable + stock.undecided + coming) * each.amount + strays, places * each.amount)
+    places = sum(platform.places(str(one.platform_id)) for one in going_on)
+    rewards = max((stock.payable + stock.undecided + coming) * each.amount + strays, (places + compensated) * each.amount)
     return rewards + spent - strays + bonuses.beside + coming * bonuses.each
 
 

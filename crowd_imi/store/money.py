@@ -28,6 +28,9 @@ COMPENSATION = "compensation"
 RULE = "rule"
 """The name of the bonus that ``[pay]`` promises: a visit gets it once."""
 
+_SENT = "open", "done"
+"""States of intents whose money is, or may be, gone."""
+
 
 def find_intent(session: Session, operation: str, subject: str) -> Intent | None:
     """The row of one paid call, locked; None when it was never meant."""
@@ -57,7 +60,7 @@ def amount_of(session: Session, operations: Sequence[str], states: Sequence[str]
     return session.scalar(chosen) or 0
 
 
-def spending_beside(session: Session, states: Collection[str], price: int) -> int:
+def spending_beside(session: Session, states: Collection[str], price: int, *, in_time_only: bool = False) -> int:
     """What is spent beside visits' rewards takes of the cap, in minor units: bonuses, and submissions that have no visit here.
 
     A compensation stands in for a reward that ``count_payable`` counts: of it, only what it costs more or less counts here.
@@ -66,32 +69,44 @@ def spending_beside(session: Session, states: Collection[str], price: int) -> in
         session: only read.
         states: as for ``count_payable``: in which a visit may have to be paid.
         price: what one reward costs, fees included.
+        in_time_only: as for ``count_payable``.
     """
-    sent = Intent.operation == "bonus", Intent.state.in_(("open", "done"))
+    sent = select(func.sum(Intent.amount)).where(Intent.operation == "bonus", Intent.state.in_(_SENT))
+    stand_ins = count_stand_ins(session, states, in_time_only=in_time_only)
+    return (session.scalar(sent) or 0) - stand_ins * price + stray_spending(session)
+
+
+def count_stand_ins(session: Session, states: Collection[str], *, in_time_only: bool = False) -> int:
+    """Compensations that stand in for a reward that ``count_payable`` counts, with the same arguments."""
     suffix = f"/{COMPENSATION}"
-    whose = func.substr(Intent.subject, 1, func.length(Intent.subject) - len(suffix))
-    counted = exists().where(Visit.id == whose, is_payable(states))
-    compensated = select(func.count()).where(*sent, Intent.subject.endswith(suffix), counted)
-    bonuses = session.scalar(select(func.sum(Intent.amount)).where(*sent)) or 0
-    return bonuses - (session.scalar(compensated) or 0) * price + stray_spending(session)
+    sent = select(Intent.subject).where(Intent.operation == "bonus", Intent.state.in_(_SENT), Intent.subject.endswith(suffix))
+    whose = [subject.removesuffix(suffix) for subject in session.scalars(sent) if subject.endswith(suffix)]
+    if not whose:
+        return 0
+    rewarded = exists().where(Intent.operation.in_(("approve", "found")), Intent.state.in_(_SENT), Intent.subject == Visit.id)
+    counted = select(func.count()).select_from(Visit).where(Visit.id.in_(whose), is_payable(states, in_time_only), ~rewarded)
+    return session.scalar(counted) or 0
 
 
 def stray_spending(session: Session) -> int:
     """What was paid, here or on the platform, for submissions that have no visit here, in minor units."""
     chosen = select(func.sum(Intent.amount)).where(
-        Intent.operation.in_(("approve", "found")), Intent.state.in_(("open", "done")), Intent.subject.startswith(STRAY)
+        Intent.operation.in_(("approve", "found")), Intent.state.in_(_SENT), Intent.subject.startswith(STRAY)
     )
     return session.scalar(chosen) or 0
 
 
 def held_by_hand(session: Session) -> int:
-    """What the cap holds back of payments that nobody was promised, in minor units: bonuses by hand and strays' rewards."""
-    owed = (f"/{RULE}", f"/{COMPENSATION}")
+    """What the cap holds back of payments that a person gives by hand, in minor units.
+
+    They are bonuses other than the rule's, and strays' rewards. Where a compensation is held, the reward that it stands in for is
+    promised all the same.
+    """
     held = intents_in(session, "held")
     return sum(
         one.amount
         for one in held
-        if one.subject.startswith(STRAY) or (one.operation == "bonus" and not one.subject.endswith(owed))
+        if one.subject.startswith(STRAY) or (one.operation == "bonus" and not one.subject.endswith(f"/{RULE}"))
     )
 
 

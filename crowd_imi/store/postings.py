@@ -22,7 +22,7 @@ def postings(session: Session, label: str | None = None) -> Sequence[Posting]:
 
 
 def note_state(session: Session, posting: str, state: str, *, by_the_platform: bool) -> None:
-    """Note whether people are let in.
+    """Note whether people are let in; what a person stopped here stays stopped, whatever the platform says.
 
     Args:
         session: in a transaction that writes.
@@ -30,6 +30,8 @@ def note_state(session: Session, posting: str, state: str, *, by_the_platform: b
         state: open, paused or stopped.
         by_the_platform: it says so, where nobody here asked for it: what it says later counts, also of a stopped one.
     """
+    if by_the_platform and is_stopped_here(session, posting):
+        return
     session.get_one(Posting, posting).state = state
     session.merge(About(name=f"{STOPPED_THERE}{posting}", value=str(int(by_the_platform and state == "stopped"))))
 

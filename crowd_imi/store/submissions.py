@@ -90,17 +90,19 @@ def count_payable(session: Session, states: Collection[str], *, unpaid_only: boo
         unpaid_only: leave out who is paid already.
         in_time_only: leave out late ones that aren't paid: they wait for what is left.
     """
-    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid")
-    if in_time_only:
-        owed = and_(owed, Visit.left_at.is_(None))
     chosen = select(func.count()).select_from(Visit).where(Visit.label != "preview")
-    chosen = chosen.where(owed if unpaid_only else or_(owed, Visit.payment == "paid"))
+    chosen = chosen.where(_is_owed(states, in_time_only) if unpaid_only else is_payable(states, in_time_only))
     return session.scalar(chosen) or 0
 
 
-def is_payable(states: Collection[str]) -> ColumnElement[bool]:
+def is_payable(states: Collection[str], in_time_only: bool = False) -> ColumnElement[bool]:
     """The condition by which ``count_payable`` counts a visit."""
-    return or_(and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid"), Visit.payment == "paid")
+    return or_(_is_owed(states, in_time_only), Visit.payment == "paid")
+
+
+def _is_owed(states: Collection[str], in_time_only: bool) -> ColumnElement[bool]:
+    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid")
+    return and_(owed, Visit.left_at.is_(None)) if in_time_only else owed
 
 
 def are_payable(session: Session, states: Collection[str]) -> dict[str, bool]:

@@ -428,3 +428,59 @@ def test_a_compensation_takes_of_the_cap_what_it_costs(tmp_path: Path, monkeypat
     done = run(crowd)
     assert (done.paid, done.held) == (offered, 0)
     assert status(crowd.study, crowd.store, crowd.platform).left_over.amount == 550 - amount - offered * 150
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_late_ones_compensation_leaves_no_more_for_others_than_there_is(tmp_path: Path, monkeypatch, noted: bool):
+    crowd = Crowd.posted(tmp_path, SMALL.replace("cap = 5000", "cap = 600"))
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.pass_time(121)
+    run(crowd)
+    crowd.submit(visit)
+    become(crowd, "anna", "timed_out")
+    if not noted:
+        monkeypatch.setattr(money, "note_compensated", lambda *_: None)
+    pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id, 50))
+    crowd.platform.set_places(crowd.posting.platform_id, 6)
+    for name in ("ben", "carl", "dora"):
+        crowd.arrive(name)
+    with pytest.raises(Refused, match="promised to others"):
+        crowd.arrive("emil")
+
+
+def test_a_bonus_of_nearly_the_same_name_is_no_compensation(crowd: Crowd):
+    visit = crowd.take_part("anna")
+    run(crowd)
+    pay(
+        crowd.study,
+        crowd.store,
+        crowd.platform,
+        Compensation(visit.id, Money(amount=50, currency="USD"), "Compensation", "Thanks."),
+    )
+    assert status(crowd.study, crowd.store, crowd.platform).committed.amount == 200
+
+
+def test_who_has_a_compensation_and_the_reward_has_both(crowd: Crowd):
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.submit(visit)
+    crowd.platform.give_back(crowd.submission_of("anna"))
+    pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id))
+    crowd.platform.approve(crowd.submission_of("anna"))
+    run(crowd)
+    assert status(crowd.study, crowd.store, crowd.platform).committed.amount == 300
+
+
+def test_a_compensation_that_the_cap_holds_leaves_the_reward_promised(tmp_path: Path):
+    crowd = Crowd.posted(tmp_path, SMALL.replace("cap = 5000", "cap = 600"))
+    visit = crowd.arrive("anna")
+    crowd.begin(visit)
+    crowd.submit(visit)
+    crowd.platform.give_back(crowd.submission_of("anna"))
+    crowd.arrive("ben")
+    crowd.study = write_study(tmp_path, SMALL.replace("cap = 5000", "cap = 200"))
+    with pytest.raises(LedgerError, match="cap"):
+        pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id, 100))
+    now = status(crowd.study, crowd.store, crowd.platform)
+    assert (now.held.amount, now.committed.amount, now.left_over.amount) == (100, 300, 0)
