@@ -43,8 +43,8 @@ lint: install
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-# More workers than there are cores, as browsers, servers and their pauses are waited for a lot; no more, for the memory.
-WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 2 ? 3 : 6)))
+# Two workers more than there are cores, as browsers and servers are waited for a lot; at most four, for the memory.
+WORKERS := $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 2 ? 3 : 4)))
 
 # Side by side, as linters keep one core busy and tests wait a lot.
 test: install
@@ -57,7 +57,7 @@ $(COMPILED): $(INSTALLED)
 	@$(BIN)/pytest --collect-only --quiet --quiet >/dev/null || true # what can't be imported, pytest says below
 	@touch $@
 
-# In the order of folders: the slow acceptance tests begin first, and no worker waits for one at the end.
+# In the order of tests/conftest.py: the slow acceptance tests begin first, and no worker waits for one at the end.
 tests: install $(COMPILED)
 	@echo "==> pytest"
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

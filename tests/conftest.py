@@ -1,10 +1,12 @@
 """What tests of several stages share: a lab key of their own, and databases of both kinds."""
 
+import atexit
 import functools
 import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import botocore.loaders
@@ -36,6 +38,19 @@ FLAGS = [
     "--test-third-party-cookie-phaseout",
 ]
 
+TESTS = Path(__file__).parent
+WAIT = (
+    "browser/",
+    "contract/test_platforms.py",
+    "factory/test_cluster.py",
+    "acceptance/test_render_killed.py",
+    "cli/test_publish_prolific.py",
+    "pages/test_dashboard.py",
+    "platforms/test_",
+    "harvester/test_events.py",
+)
+"""Files whose tests mostly wait: for delays of the pages, for answers that don't come, for processes that start and end."""
+
 # As the command line does before torch is loaded: threads that spin while they wait starve the other workers.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Small networks and matrices, and a worker for every core: a second thread would only wait for the first.
@@ -56,6 +71,16 @@ botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 gc.disable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that mostly wait alternate with files that compute, so that the workers don't all do the same at a time."""
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path.relative_to(TESTS).as_posix(), []).append(item)
+    waiting, computing = ([path for path in files if path.startswith(WAIT) is waits] for waits in (True, False))
+    turns = chain.from_iterable(zip_longest(computing, waiting))
+    items[:] = [item for path in turns if path is not None for item in files[path]]
+
+
 def pytest_collection_finish() -> None:
     """From here on there is garbage, among which no import is looked for; and studies of the same few pictures."""
     encoding.encode_tile = _encoded_once(encoding.encode_tile)
@@ -63,6 +88,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
     gc.set_threshold(100_000, 50, 100)
+    atexit.register(gc.unfreeze)  # or libraries complain about what is left at the end
 
 
 def _encoded_once(encode_tile: EncodeTile) -> EncodeTile:
@@ -86,11 +112,6 @@ def pytest_runtest_setup() -> None:
     """Networks and images that a test draws are the same, whatever its worker did before."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
-
-
-def pytest_sessionfinish() -> None:
-    """Or libraries complain about what is left at the end."""
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
