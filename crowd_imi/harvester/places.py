@@ -74,7 +74,7 @@ def adjust_places(this: Round, places: Places, stock: Stock, *, more: bool = Tru
     target = places.used + (len(stock.open) if more else 0)
     offered = places.offered
     try:
-        if target > offered:
+        if target > max(offered, places.taken):  # else nobody new could come: more are taken than offered, and some come back
             offered = _raise(this, offered, target, stock)
         elif this.whole and max(target, places.taken) < offered and Capability.FEWER_PLACES in this.platform.capabilities:
             this.platform.set_places(this.platform_posting, max(target, places.taken))

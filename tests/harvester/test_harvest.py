@@ -6,7 +6,8 @@ from sqlalchemy import select
 
 from crowd_imi.allocation import hand_in
 from crowd_imi.errors import HarvestError, LedgerError, PlatformError, Refused
-from crowd_imi.harvester import Surplus, harvest, status
+from crowd_imi.harvester import Surplus, harvest, rounds, status
+from crowd_imi.harvester.places import Places
 from crowd_imi.ledger import lease
 from crowd_imi.platforms.base import Capability
 from crowd_imi.platforms.local import LocalPlatform
@@ -455,3 +456,19 @@ def test_harvesting_comes_after_publishing(tmp_path: Path):
     store = create_store(study, fake_plan(study), tmp_path, StoreKind.STUDY)
     with pytest.raises(HarvestError, match="publish"):
         harvest(study, store, LocalPlatform(tmp_path / "local.db"))
+
+
+def test_no_places_are_asked_for_that_are_taken_already(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Who gave the place back is paid where that can be done, and somebody else has the place: more are taken than offered."""
+    crowd = Crowd.posted(tmp_path)
+
+    def refuses(posting: str, places: int) -> None:
+        raise PlatformError(f"6 places are taken already, not {places}")
+
+    monkeypatch.setattr(crowd.platform, "set_places", refuses)
+    # One more place than there are would be enough for the four open tasks, once three of the six taken ones come back.
+    monkeypatch.setattr(rounds, "count_places", lambda this, offered: Places(offered, offered + 2, offered - 3))
+    done = go(crowd)
+    assert (done.places, done.refused) == (4, ())
+    monkeypatch.setattr(rounds, "count_places", lambda this, offered: Places(offered, offered, offered))
+    assert "6 places are taken already, not 8" in go(crowd).refused[0]
