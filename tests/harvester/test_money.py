@@ -324,6 +324,7 @@ def test_who_is_approved_there_beside_a_compensation_is_booked_so_that_the_cap_s
     for _ in range(2):
         run(crowd)
     assert books(crowd).spent.amount == 300 and books(crowd).differences == 0
+    assert status(crowd.study, crowd.store, crowd.platform).committed.amount == 300
 
 
 def test_who_gives_the_place_back_after_being_paid_stays_paid_and_is_shown(crowd: Crowd):
@@ -459,17 +460,6 @@ def test_a_bonus_of_nearly_the_same_name_is_no_compensation(crowd: Crowd):
         Compensation(visit.id, Money(amount=50, currency="USD"), "Compensation", "Thanks."),
     )
     assert status(crowd.study, crowd.store, crowd.platform).committed.amount == 200
-
-
-def test_who_has_a_compensation_and_the_reward_has_both(crowd: Crowd):
-    visit = crowd.arrive("anna")
-    crowd.begin(visit)
-    crowd.submit(visit)
-    crowd.platform.give_back(crowd.submission_of("anna"))
-    pay(crowd.study, crowd.store, crowd.platform, compensation(crowd, visit.id))
-    crowd.platform.approve(crowd.submission_of("anna"))
-    run(crowd)
-    assert status(crowd.study, crowd.store, crowd.platform).committed.amount == 300
 
 
 def test_a_compensation_that_the_cap_holds_leaves_the_reward_promised(tmp_path: Path):
