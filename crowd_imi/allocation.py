@@ -1,7 +1,8 @@
 """Who gets which task: an arrival is decided in one transaction, and unique keys guard what it decides.
 
-An arm is drawn among those that have open tasks, each with the same chance; of its open tasks the one with the lowest
-``draw`` goes out. A task is open while nobody holds it and fewer than ``most_attempts`` visits of it have ended. Who
+An arm is drawn among those that have open tasks, each with the same chance; of its open tasks one that the fewest had
+before goes out, by ``draw``: so whoever leaves a task halfway to come again as somebody else meets another one, as long as
+there is another. A task is open while nobody holds it and fewer than ``most_attempts`` visits of it have ended. Who
 comes through the pilot's posting gets one of the pilot's tasks, everybody else one of the study's.
 """
 
@@ -226,7 +227,8 @@ def _choose_task(session: Session, max_attempts: int, label: str, chances: np.ra
     is_open = _is_open(max_attempts, label)
     arms = sorted(session.scalars(select(Task.arm).where(is_open).distinct()))
     for index in chances.permutation(len(arms)):
-        query = select(Task).where(Task.arm == arms[index], is_open).order_by(Task.draw).limit(1)
+        seen_by = select(func.count()).where(Visit.task_id == Task.id).scalar_subquery()
+        query = select(Task).where(Task.arm == arms[index], is_open).order_by(seen_by, Task.draw).limit(1)
         # PostgreSQL skips tasks that another arrival is about to take; what slips through meets the unique key.
         task = session.scalars(query.with_for_update(skip_locked=True)).one_or_none()
         if task is not None:

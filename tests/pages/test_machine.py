@@ -1,4 +1,6 @@
-"""Every order of what can happen in a visit: answers, reloads, second tabs, timeouts, returns.
+"""Every order of what can happen in a visit: answers, reloads, second tabs, timeouts, returns, and others who want its task.
+
+The study has one task, so whoever else comes gets the one that the visit has lost, or none.
 
 After each step, whatever came before it:
 
@@ -6,10 +8,11 @@ After each step, whatever came before it:
 2. No reply is a 5xx; every refusal has a code and a sentence, and stores nothing.
 3. The view says the same as the store: how many answers, how many right, and the layout that was shown first.
 4. A tab that isn't the newest can do nothing.
-5. A task is held by one visit at most, and a visit's state only moves along ``lifecycle.FOLLOWS``.
+5. The task is held by one visit at most, also by a late one that wants it back, and a visit's state only moves along
+   ``lifecycle.FOLLOWS``. Whoever comes is let in if nobody holds it, and only then.
 6. A visit is submitted only when everything is answered, and once.
 
-At the end every visit that isn't over can be finished.
+At the end the visit, if it isn't over, can be finished.
 """
 
 import copy
@@ -22,7 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sqlalchemy import delete, event, func, select, update
 
 from crowd_imi.allocation import release_expired
-from crowd_imi.lifecycle import FOLLOWS, VisitState, move
+from crowd_imi.lifecycle import FOLLOWS, HOLDS_TASK, UNDER_WAY, VisitState, move
 from crowd_imi.pages.pace import Pace
 from crowd_imi.store.tables import Answer, Event, PageTime, Person, PracticeAnswer, Visit
 from tests.pages.visitor import Visitor, right_row, wrong_row
@@ -30,7 +33,14 @@ from tests.tiny import STUDY_TOML
 
 EXAMPLES, STEPS = 50, 15
 SOAK_EXAMPLES = 10_000
-SHORT = STUDY_TOML.replace("trials = 6\ncatch = 2", "trials = 2\ncatch = 1").replace("min_row_choices = 1", "min_row_choices = 0")
+TWO_ARMS = STUDY_TOML[STUDY_TOML.index("[[arms]]") : STUDY_TOML.index("[panels]")]
+ONE_ARM = '[[arms]]\nmodel = "toy"\ncondition = "natural"\nunits = 2\nresponses = 1\n\n'
+SHORT = (
+    STUDY_TOML.replace(TWO_ARMS, ONE_ARM)
+    .replace("trials = 6\ncatch = 2", "trials = 2\ncatch = 1")
+    .replace("min_row_choices = 1", "min_row_choices = 0")
+)
+"""One task of three trials."""
 OVER = ("declined", "failed_practice", "done", "incompatible")
 TABLES = (Answer, PracticeAnswer, Event, PageTime, Visit)
 
@@ -39,17 +49,23 @@ confidences = st.integers(1, 3)
 
 
 class Machine(RuleBasedStateMachine):
-    """One visit of one participant, who may open it again; ``run`` is set by the test."""
+    """One visit of one participant, who may open it again, and others beside it; ``run`` is set by the test."""
 
     run = None
     names = itertools.count()
+    lost_to_others = 0
+    """Visits that were submitted late, when somebody else had their task."""
 
     @initialize()
     def arrive(self):
         self.name = f"person-{next(self.names)}"
         self.submission = self.run.take(self.name)
+        self.taken = [self.submission]
         self.tab = Visitor(self.run.app)
         assert self.tab.arrive(self.name, self.submission, self.run.posting).status_code == 303
+        with self.run.store.read() as session:
+            self.visit = session.scalars(select(Visit.id)).one()
+        self.neighbour = None
         self.old = []
         self.answers, self.practice = [], []
         self.layout, self.state, self.submitted_at = None, "arrived", None
@@ -62,7 +78,8 @@ class Machine(RuleBasedStateMachine):
                     session.execute(delete(table))
             with self.run.store.people() as people:
                 people.execute(delete(Person))
-            self.run.platform.release(self.submission)
+            for submission in self.taken:
+                self.run.platform.release(submission)
 
     def ask(self, send, tab=None):
         """One request; what is refused has a reason and changes nothing."""
@@ -105,6 +122,12 @@ class Machine(RuleBasedStateMachine):
     def practise_well(self):
         for _ in range(5):
             self.practise(True)
+
+    @rule()
+    def come_to_the_trials(self):
+        self.agree()
+        self.read_instructions()
+        self.practise_well()
 
     @rule(row=rows, confidence=confidences)
     def answer(self, row, confidence):
@@ -163,23 +186,57 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def give_back(self):
+        self.leave(Visit.id == self.visit)
+
+    @rule()
+    def somebody_else_comes(self):
+        with self.run.store.read() as session:
+            held = session.scalar(select(func.count()).where(Visit.holds_task))
+        name = f"neighbour-{next(self.names)}"
+        submission = self.run.platform.take(self.run.posting, name).id
+        other = Visitor(self.run.app)
+        reply = other.arrive(name, submission, self.run.posting)
+        assert reply.status_code == (409 if held else 303), reply.text
+        if held:
+            self.run.platform.release(submission)
+            return
+        self.taken.append(submission)
+        self.neighbour = other
+
+    @precondition(lambda self: self.neighbour)
+    @rule()
+    def somebody_else_finishes(self):
+        view = self.neighbour.get("/api/visit")
+        if view.status_code == 200 and view.json["step"] == "consent":
+            self.neighbour.answer_all()
+            assert self.ask(lambda tab: tab.post("/api/submit", {"feedback": ""}), self.neighbour).status_code == 200
+
+    @rule()
+    def somebody_else_leaves(self):
+        self.leave(Visit.id != self.visit)
+
+    def leave(self, who):
         with self.run.store.write() as session:
-            visit = session.scalars(select(Visit)).one()
-            if VisitState.RETURNED in FOLLOWS[VisitState(visit.state)]:
-                move(visit, VisitState.RETURNED, self.run.store.now())
+            for visit in session.scalars(select(Visit).where(who)):
+                if VisitState.RETURNED in FOLLOWS[VisitState(visit.state)]:
+                    move(visit, VisitState.RETURNED, self.run.store.now())
 
     @invariant()
     def the_store_holds_what_was_acknowledged(self):
         with self.run.store.read() as session:
-            answers = session.scalars(select(Answer).order_by(Answer.position)).all()
-            practice = session.scalars(select(PracticeAnswer).order_by(PracticeAnswer.block, PracticeAnswer.position)).all()
-            [visit] = session.scalars(select(Visit))
+            chosen = select(Answer).where(Answer.visit_id == self.visit)
+            answers = session.scalars(chosen.order_by(Answer.position)).all()
+            tried = select(PracticeAnswer).where(PracticeAnswer.visit_id == self.visit)
+            practice = session.scalars(tried.order_by(PracticeAnswer.block, PracticeAnswer.position)).all()
+            visit = session.get_one(Visit, self.visit)
         assert [(answer.row, answer.confidence) for answer in answers] == self.answers
         assert [answer.position for answer in answers] == list(range(len(self.answers)))
         assert [(answer.block, answer.position, answer.row) for answer in practice] == self.practice
         assert reachable(self.state, visit.state), (self.state, visit.state)
         assert visit.submitted_at is None or len(self.answers) == 3
         assert self.submitted_at in (None, visit.submitted_at)
+        if visit.state == "submitted" != self.state:
+            type(self).lost_to_others += not visit.holds_task
         self.state, self.submitted_at = visit.state, visit.submitted_at
 
     @invariant()
@@ -196,10 +253,13 @@ class Machine(RuleBasedStateMachine):
         assert shown == self.layout
 
     @invariant()
-    def a_task_has_one_holder(self):
+    def the_task_has_one_holder(self):
         with self.run.store.read() as session:
-            held = session.execute(select(Visit.task_id, func.count()).where(Visit.holds_task).group_by(Visit.task_id)).all()
-        assert all(count == 1 for _, count in held)
+            visits = session.scalars(select(Visit)).all()
+        assert sum(visit.holds_task for visit in visits) <= 1
+        for visit in visits:
+            assert not visit.holds_task or visit.state in HOLDS_TASK
+            assert visit.holds_task or visit.state not in UNDER_WAY
 
     def finish(self):
         """Whatever came before, whoever may go on comes to the end."""
@@ -233,6 +293,7 @@ def reachable(before, after):
 def explore(make_run, monkeypatch, examples):
     monkeypatch.setattr(Pace, "take", lambda *_: None)
     run = make_run(SHORT)
+    run.platform.set_places(run.posting, STEPS)  # more than tasks: it is the pages that turn people away
     with run.store.write() as session:
         session.execute(update(Visit).values(state="arrived"))
     # Thousands of transactions that nobody needs after a power cut.
@@ -249,6 +310,7 @@ def explore(make_run, monkeypatch, examples):
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(machine, settings=chosen)
+    assert machine.lost_to_others > 0
 
 
 def test_every_order_of_events_keeps_what_was_acknowledged(make_run, monkeypatch):

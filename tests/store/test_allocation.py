@@ -153,6 +153,17 @@ def test_the_task_with_the_lowest_draw_of_its_arm_goes_out_first(study, run):
         assert draws == sorted(draws)
 
 
+def test_who_leaves_a_task_and_comes_again_as_somebody_else_meets_another_one(study, run):
+    store = run()
+    first = arrive(store, study, arrival("cheat"))
+    end(store, first, VisitState.RETURNED)
+    others = [arrive(store, study, arrival(f"person-{n}")) for n in range(TASKS)]
+    with store.read() as session:
+        arms = {visit.id: session.get_one(Task, visit.task_id).arm for visit in (first, *others)}
+    of_the_arm = [visit.task_id for visit in others if arms[visit.id] == arms[first.id]]
+    assert len(of_the_arm) == len(set(of_the_arm)) and of_the_arm[-1] == first.task_id  # once nobody else is left
+
+
 def test_arms_are_drawn_alike_however_many_tasks_they_have(study, run):
     store = run(StoreKind.REHEARSAL)
     arms = Counter()

@@ -12,8 +12,8 @@ from crowd_imi.platforms.standins.mturk.values import dollars
 
 SUBMIT = "/mturk/externalSubmit"
 POLICY = (
-    "default-src 'none'; style-src 'self'; img-src data:; frame-src http: https:; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'self'"
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src data:; frame-src http: https:; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'self'"
 )
 """The task's pages stand in a frame, and in the same frame the browser comes back when it hands in."""
 
@@ -35,7 +35,7 @@ PAGE = """<!doctype html>
 <input type="hidden" name="assignmentId" value="{{ back }}"><button>Return</button>
 </form>
 {% endif %}
-{% if frame %}<iframe src="{{ frame }}" title="the task" width="100%" height="900"></iframe>{% endif %}
+{% if frame %}<iframe src="{{ frame }}" title="the task" style="width: 100%; height: 100vh"></iframe>{% endif %}
 """
 
 
