@@ -9,11 +9,24 @@ from pathlib import Path
 DATABASES_NOTE = "databases.json"
 """In the folder of a study whose databases are on a server: which one."""
 
+LOCK = "study.lock"
+"""What was published; written once the databases are there, and before anything is posted."""
+
 
 def begun_by(folder: Path) -> Path:
     """What is there once a study has begun: its database, or the note of the server that has it."""
     note = folder / DATABASES_NOTE
     return note if note.exists() else folder / "study.db"
+
+
+def why_no_database(folder: Path) -> str:
+    """What to say of a folder without a study's database: nothing was published yet, or it was lost since."""
+    if (folder / LOCK).exists():
+        return (
+            f"this study was published, as {LOCK} says, and its database is missing; put it back from a backup. Without one, "
+            f"stop the posting on the platform, pay there who took part, and move {LOCK} away to begin anew"
+        )
+    return "there is no study database here; run `crowd-imi publish` first"
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:

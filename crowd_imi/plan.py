@@ -4,7 +4,7 @@ What comes after it (a pilot, an extension, others in the place of bad tasks) is
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -146,6 +146,11 @@ class Amendment(Record):
             f"Voided on {day}{why}: {what}; answers to them are paid and left out of the analysis, and {tasks} took the place "
             f"of {len(self.replaced)}."
         )
+
+
+def missing_sprites(names: Iterable[str], folder: Path) -> list[str]:
+    """Those of these sprites that aren't there, by name."""
+    return [name for name in sorted(names) if not (folder / name).exists()]
 
 
 def tasks_digest(tasks: Sequence[PlannedTask]) -> str:

@@ -8,7 +8,7 @@ from crowd_imi.errors import CrowdImiError, StudyError, command
 from crowd_imi.image_sets import image_set
 from crowd_imi.pack import Pack
 from crowd_imi.pages.texts import load_texts
-from crowd_imi.plan import Plan
+from crowd_imi.plan import Plan, missing_sprites
 from crowd_imi.platforms.opening import Choice, open_platform
 from crowd_imi.progress import Track, silent
 from crowd_imi.publisher.checks import board_remarks, concerns, panels_made_anew, posting_problems
@@ -244,10 +244,9 @@ def _plan_problems(study: Study) -> Iterator[str]:
     if _another_pack(study, plan):
         remedy = f"put that one back, as the study has begun ({study.database.name} is there)" if begun else again
         yield f"{study.plan}: it was made from another pack than the one in {study.pack}; {remedy}"
-    sprites = {trial.sprite for task in plan.tasks for trial in task.trials}
-    missing = sum(not (study.sprites / sprite).exists() for sprite in sprites)
+    missing = missing_sprites(plan.sprites, study.sprites)
     if missing:
-        yield f"{study.sprites}: {missing} of {len(sprites)} sprites are missing; {again}"
+        yield f"{study.sprites}: {len(missing)} of {len(plan.sprites)} sprites are missing; {again}"
 
 
 def _another_pack(study: Study, plan: Plan) -> bool:

@@ -7,6 +7,7 @@ import typer
 
 from crowd_imi.cli.output import Json, Output, StudyFolder, Yes
 from crowd_imi.errors import command
+from crowd_imi.files import LOCK
 from crowd_imi.records import Money, Record
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def _published(looked: Looked, posting: "Posting") -> Published:
         pay_per_hour=pay_per_hour(looked.study),
         minutes=taken.minutes,
         minutes_of_pilot=taken.pilot,
-        lock=str(looked.study.folder / "study.lock"),
+        lock=str(looked.study.folder / LOCK),
         concerns=looked.concerns,
     )
 
@@ -275,7 +276,7 @@ def _published(looked: Looked, posting: "Posting") -> Published:
 def _choose(noted: "Choice", wish: Wish) -> "Choice":
     """What was asked for; the rest as it was noted by an earlier try on the same platform."""
     on = wish.on
-    before = noted if noted.name == on else noted.model_copy(update={"name": on, "endpoint_url": None, "sandbox": False})
+    before = noted if noted.name == on else type(noted)(name=on)
     return before.model_copy(
         update={
             "pages_url": wish.pages_url or before.pages_url,

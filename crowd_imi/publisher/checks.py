@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from crowd_imi.errors import PublishError, command
 from crowd_imi.pack import Pack
-from crowd_imi.plan import Plan
+from crowd_imi.plan import Plan, missing_sprites
 from crowd_imi.platforms.base import Platform
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import Offer
@@ -27,11 +27,11 @@ _TEMPLATE = {"contact": "you@example.org", "investigator": "Your name", "institu
 
 
 def require_ready(study: Study, plan: Plan) -> None:
-    """Make sure that the tasks show the pack that lies there, nothing vetoed, and that a person has looked it through.
+    """Make sure that the tasks show the pack that lies there, all of their sprites, nothing vetoed, and that a person has looked.
 
     Raises:
         PublishError: the pack was rendered anew since the tasks were planned, shows what was vetoed, or nobody has signed
-            it off.
+            it off; or sprites are missing.
         PackError: there is none.
         FactoryError: vetoes.toml is damaged.
     """
@@ -39,6 +39,12 @@ def require_ready(study: Study, plan: Plan) -> None:
     if pack.digest != plan.pack_sha256:
         raise PublishError(
             f"{study.pack}: rendered anew since the tasks were planned; run `{command('plan', study.folder)}` again"
+        )
+    missing = missing_sprites(plan.sprites, study.sprites)
+    if missing:
+        raise PublishError(
+            f"{study.sprites}: {len(missing)} of {len(plan.sprites)} sprites are missing, {missing[0]} for one; run "
+            f"`{command('plan', study.folder)}` again, which makes the same ones"
         )
     vetoed = vetoed_but_shown(study, pack, panels_made_anew(study))
     if vetoed is not None:  # asked apart from the sign-off, in whose place a content warning may stand

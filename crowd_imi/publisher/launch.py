@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import PublishError, StoreError
-from crowd_imi.files import DATABASES_NOTE, begun_by
+from crowd_imi.files import DATABASES_NOTE, LOCK, begun_by, why_no_database
 from crowd_imi.keys import completion_code, study_key
 from crowd_imi.ledger import PaidCall, lease, spend
 from crowd_imi.lifecycle import PAYABLE
@@ -62,7 +62,8 @@ def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, cl
     A study's are on the server that the environment names, where it names one; rehearsals and previews have theirs in a folder.
 
     Raises:
-        StoreError: the run has a database already, or the ids of people of one that is gone.
+        StoreError: the run has a database already, or the study was published from one that is gone, or the ids of its people
+            are there.
     """
     final, people = begun_by(run_folder), run_folder / "people.db"
     if final.exists():
@@ -74,6 +75,9 @@ def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, cl
             f"from a backup, or move {people.name} away to begin anew (then who took part could do so again, and who isn't paid "
             "yet can't be paid)"
         )
+    server = databases_asked_for(study.key, study.file.study.name) if kind is StoreKind.STUDY else None
+    if kind is StoreKind.STUDY and (run_folder / LOCK).exists() and not (server and is_there(connection_urls(server)[0])):
+        raise StoreError(f"{final}: {why_no_database(run_folder)}")
     study_key(study.key)  # before the database, beside which it may not be made any more
     about = {
         "study": study.file.study.name,
@@ -83,7 +87,6 @@ def create_store(study: Study, plan: Plan, run_folder: Path, kind: StoreKind, cl
     if kind is StoreKind.STUDY:
         about[LAB_KEY] = lab_key_mark()
     run_folder.mkdir(parents=True, exist_ok=True)
-    server = databases_asked_for(study.key, study.file.study.name) if kind is StoreKind.STUDY else None
     if server is not None:
         _create_on_server(plan, server, about)
         note_databases(run_folder, server)

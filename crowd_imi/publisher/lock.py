@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from crowd_imi.errors import PublishError
-from crowd_imi.files import write_atomically
+from crowd_imi.files import LOCK, write_atomically
 from crowd_imi.hit_templates import edited_files, frozen_files
 from crowd_imi.ledger import IntentState
 from crowd_imi.plan import Amendment
@@ -68,7 +68,7 @@ def make_lock(study: Study, *, plan_sha256: str, pack_sha256: str, now: int) -> 
 
 def lock_path(study: Study) -> Path:
     """Where the lock lies."""
-    return study.folder / "study.lock"
+    return study.folder / LOCK
 
 
 def load_lock(study: Study) -> Lock | None:

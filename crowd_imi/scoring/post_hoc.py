@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from crowd_imi.files import LOCK
 from crowd_imi.plan import Amendment
 from crowd_imi.study import Study
 
@@ -19,7 +20,7 @@ def post_hoc(study: Study, visits: pd.DataFrame) -> tuple[str, ...] | None:
     Returns:
         None when the study has no lock, as it wasn't published (or is a rehearsal): then nothing was fixed beforehand.
     """
-    path = study.folder / "study.lock"
+    path = study.folder / LOCK
     try:
         lock: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import StoreError
+from crowd_imi.files import why_no_database
 from crowd_imi.store.clock import Clock, SystemClock
 from crowd_imi.store.migrate import Schema, create, current_revision, newest_revision
 from crowd_imi.store.server import address, connection_urls, noted_databases
@@ -108,7 +109,7 @@ class Store:
         Raises:
             StoreError: there is none, or it was made by another version.
         """
-        _require_file(url, "there is no study database here; run `crowd-imi publish` first")
+        _require_file(url)
         _require_file(people_url, "the people's ids that belong to this study are missing; restore them from a backup")
         engine = _open_current(url, "study")
         try:
@@ -200,10 +201,11 @@ def _require_nobody(connection: Connection) -> None:
         )
 
 
-def _require_file(url: str, missing: str) -> None:
+def _require_file(url: str, missing: str | None = None) -> None:
     parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
-        raise StoreError(f"{parsed.database}: {missing}")
+    path = Path(parsed.database or "")
+    if parsed.get_backend_name() == "sqlite" and not path.exists():
+        raise StoreError(f"{path}: {missing or why_no_database(path.parent)}")
 
 
 def _open_current(url: str, schema: Schema) -> Engine:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from crowd_imi.errors import StoreError
+from crowd_imi.files import why_no_database
 from crowd_imi.store.engine import Store, open_engine, require_current, server_engine
 from crowd_imi.store.server import address
 
@@ -26,8 +27,9 @@ class ReadOnlyStore(Store):
             StoreError: there is none, or it was made by another version.
         """
         parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists():
-            raise StoreError(f"{parsed.database}: there is no study database here; run `crowd-imi publish` first")
+        path = Path(parsed.database or "")
+        if parsed.get_backend_name() == "sqlite" and not path.exists():
+            raise StoreError(f"{path}: {why_no_database(path.parent)}")
         engine = _read_only_engine(url)
         try:
             require_current(engine, "study", address(parsed))

@@ -242,6 +242,6 @@ def test_check_sees_that_pack_and_plan_no_longer_fit(tmp_path):
         f"{study.pack}: its arm toy-natural-easy has 6 units and 2 null units, study.toml asks for 7 and 1; render again"
     )
     assert problems[1].startswith(f"{study.plan}: it was made from another pack")
-    # 6 tasks of 6 + 2 trials.
-    assert problems[2].startswith(f"{study.sprites}: 1 of 48 sprites are missing; plan again")
+    # 6 tasks of 6 + 2 trials, and practice.
+    assert problems[2].startswith(f"{study.sprites}: 1 of 53 sprites are missing; plan again")
     assert len(problems) == 3

@@ -46,6 +46,27 @@ def test_publish_says_what_it_costs_and_asks(study: Study, monkeypatch: pytest.M
     assert not study.database.exists() and not (study.folder / "study.lock").exists()
 
 
+def test_nobody_is_invited_to_sprites_that_are_not_there(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    gone = study.sprites / load_plan(study.plan).tasks[0].trials[0].sprite
+    gone.unlink()
+    assert run(monkeypatch, "publish", str(study.folder), "--yes") == 1
+    said = capsys.readouterr().err
+    assert f"1 of 53 sprites are missing, {gone.name} for one; run `crowd-imi plan" in said
+    assert not study.database.exists() and not (study.folder / "study.lock").exists()
+
+
+def test_where_the_pages_are_for_one_platform_is_not_taken_for_another(
+    study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("crowd_imi.publisher.reach.reach_problems", lambda *_: ["nobody is there"])
+    assert run(monkeypatch, "publish", str(study.folder), "--on", "link", "--pages-url", "http://127.0.0.1:9", "--yes") == 1
+    assert "nothing is posted yet" in capsys.readouterr().err
+    assert run(monkeypatch, "publish", str(study.folder), "--on", "local", "--yes") == 0
+    assert "pages at http://127.0.0.1:8000" in capsys.readouterr().out
+
+
 def test_a_script_says_yes_in_words(study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert run(monkeypatch, "publish", str(study.folder), "--json") == 1
     assert "--yes" in capsys.readouterr().err

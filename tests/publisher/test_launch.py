@@ -148,9 +148,14 @@ def test_a_deleted_database_does_not_thaw_the_study(study: Study, platform: Loca
     launch(study, store, platform, CHOICE)
     store.close()
     study.database.unlink()
-    changed = write_study(study.folder, STUDY_TOML.replace("reward = 150", "reward = 100"))
-    with pytest.raises(PublishError, match=r"pay\.reward was 150"):
-        launch(changed, new_store(changed), platform, CHOICE)
+    (study.folder / "people.db").unlink()
+    for toml in (STUDY_TOML, STUDY_TOML.replace("reward = 150", "reward = 100")):
+        changed = write_study(study.folder, toml)
+        with pytest.raises(StoreError, match=r"was published, as study\.lock says, and its database is missing; put it back"):
+            new_store(changed)
+        with pytest.raises(StoreError, match="its database is missing"):
+            Store.open(*database_urls(study.folder))
+    assert len(platform.open_places()) == 1
 
 
 def test_what_the_platform_refused_was_never_published(study: Study, platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch):

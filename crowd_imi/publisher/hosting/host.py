@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from crowd_imi.errors import PublishError, command
 from crowd_imi.hosted import Hosted, hosted_path, keep_hosted, load_hosted, origin_of
 from crowd_imi.keys import keyed_hash, study_key
-from crowd_imi.plan import Plan
+from crowd_imi.plan import Plan, missing_sprites
 from crowd_imi.progress import Track, silent
 from crowd_imi.publisher.hosting.access import Grant, public_problem, require_unlisted
 from crowd_imi.publisher.hosting.client import Bucket, is_private, open_bucket
@@ -53,7 +53,7 @@ def host(  # noqa: PLR0913 (what, for whom, how)
             are hosted somewhere else.
     """
     sprites = plan.sprites | added
-    files_missing = [name for name in sorted(sprites) if not (study.sprites / name).exists()]
+    files_missing = missing_sprites(sprites, study.sprites)
     if files_missing:
         raise PublishError(
             f"{study.sprites}: {len(files_missing)} of {len(sprites)} sprites are missing; run "
