@@ -48,8 +48,13 @@ class Harvest(Record):
         return not any(counts)
 
 
-def together(rounds: Sequence[Harvest]) -> Harvest:
-    """The rounds of a study's postings as one; there is at least one."""
+def together(rounds: Sequence[Harvest], failed: Sequence[str] = ()) -> Harvest:
+    """The rounds of a study's postings as one.
+
+    Args:
+        rounds: at least one.
+        failed: why there is none of another posting, each.
+    """
     first = rounds[0]
     summed: dict[str, Any] = {
         name: sum((getattr(one, name) for one in rounds), type(value)())
@@ -57,7 +62,9 @@ def together(rounds: Sequence[Harvest]) -> Harvest:
         if isinstance(value, int | tuple) and not isinstance(value, bool)
     }
     paid = Money(amount=sum(one.paid_money.amount for one in rounds), currency=first.paid_money.currency)
-    return first.model_copy(update={**summed, "paid_money": paid, "complete": all(one.complete for one in rounds)})
+    summed["refused"] += tuple(failed)
+    complete = all(one.complete for one in rounds) and not failed
+    return first.model_copy(update={**summed, "paid_money": paid, "complete": complete})
 
 
 class Difference(Record):

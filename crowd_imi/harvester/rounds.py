@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from crowd_imi.errors import HarvestError, command
+from crowd_imi.errors import HarvestError, PlatformError, command
 from crowd_imi.harvester.collect import Known
 from crowd_imi.harvester.context import Round
 from crowd_imi.harvester.places import adjust_places, count_places, pause_below_floor
@@ -31,6 +31,8 @@ def harvest(
 ) -> Harvest:
     """Reconcile with the platform, judge what was submitted, pay it, and offer again what doesn't count.
 
+    A posting that can't be read doesn't keep the other one waiting (a study's, and its pilot's): it stands in ``refused``.
+
     Args:
         study: whose criteria and pay.
         store: its.
@@ -41,12 +43,19 @@ def harvest(
     Raises:
         HarvestError: nothing was published on this platform.
         LedgerError: somebody else spends at the moment.
-        PlatformError: the platform can't be read.
+        PlatformError: no posting can be read.
     """
+    done, failed = [], []
     with lease(store, "harvest", study.file.pay.cap_money) as held:
         known = known or Known()
-        begun = (_begin(study, store, platform, held, posting, known, told) for posting in _posted(study, store, platform))
-        return together([_harvest(this) for this in begun])
+        for posting in _posted(study, store, platform):
+            try:
+                done.append(_harvest(_begin(study, store, platform, held, posting, known, told)))
+            except PlatformError as error:
+                failed.append((posting.label, error))
+    if not done:
+        raise failed[0][1]
+    return together(done, [f"harvest of the {label} posting: {error}" for label, error in failed])
 
 
 def _harvest(this: Round) -> Harvest:

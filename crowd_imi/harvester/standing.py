@@ -94,7 +94,8 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     ours = [visit for visit in everybody if unlisted and visit.id in submissions]
     unseen = {visit.id for visit in ours if submissions[visit.id] not in said[visit.posting_id]}
     judging = sum(waits_for_a_verdict(study, visit, store.now(), shown_up=visit.id not in unseen) for visit in everybody)
-    paying = _to_pay(everybody, there)
+    missing = [visit.id for visit in everybody if visit.id in unseen and visit.state == VisitState.SUBMITTED and visit.left_at]
+    paying = _to_pay([visit for visit in everybody if visit.id not in missing], there)
     at_it = any(visit.state in UNDER_WAY for visit in everybody)
     strays = _strays(said, submissions, everybody)
     taken = sum(status in OCCUPYING for status in statuses.values())
@@ -128,7 +129,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         strays=strays.total(),
         strays_are=dict(sorted(strays.items())),
         events_elsewhere=_elsewhere(study, told, {*chain(*said.values()), *submissions.values()}),
-        remarks=_remarks(ledger),
+        remarks=_remarks(ledger, missing, platform.name),
         closing_remarks=wrote,
         next=() if state is None else tuple(next_steps(going_on, judging, paying, max(0, places - taken), state, label, **pay)),
         complete=all_complete({MAIN: stock, PILOT: pilots}, states) and not judging and not at_it,
@@ -200,8 +201,14 @@ def _differences(visits: Sequence[Visit], there: Mapping[str, str | None]) -> tu
     )
 
 
-def _remarks(ledger: Books) -> tuple[str, ...]:
+def _remarks(ledger: Books, missing: Sequence[str], platform: str) -> tuple[str, ...]:
+    """What a person should look at; ``missing`` are visits that finished here and whose submission the platform never showed."""
     remarks = list(ledger.refused)
+    if missing:
+        remarks.append(
+            f"{len(missing)} finished here and didn't hand in on {platform} in time (visits {', '.join(missing)}): their tasks "
+            "are free and no money is kept for them; who hands in after all is paid from what is left"
+        )
     if ledger.open_intents:
         remarks.append(f"{ledger.open_intents} paid calls were cut off; the next harvest reads them back")
     if ledger.held_of_owed:

@@ -23,6 +23,9 @@ LEASE_MS = 900_000
 """A lease ends this long after its holder last spent something; longer than any one thing that is
 spent may take with all of its tries."""
 
+_HELD: set[str] = set()
+"""Holders of this process."""
+
 _HOLDER = re.compile(r"process (\d+) on (\S+) ")
 
 
@@ -66,14 +69,18 @@ def lease(store: Store, holder: str, cap: Money, clock: Clock | None = None, *, 
     """
     unique = f"{holder} (process {os.getpid()} on {socket.gethostname()} {secrets.token_hex(3)})"
     held = HeldLease(store, cap, unique, clock or SystemClock(), name)
-    transact(store, lambda session: _take(session, held))  # on PostgreSQL two may write the first row at once
+    _HELD.add(unique)
     try:
-        yield held
+        transact(store, lambda session: _take(session, held))  # on PostgreSQL two may write the first row at once
+        try:
+            yield held
+        finally:
+            with store.write() as session:
+                row = lease_row(session, name)
+                if row is not None and row.holder == held.holder:
+                    session.delete(row)
     finally:
-        with store.write() as session:
-            row = lease_row(session, name)
-            if row is not None and row.holder == held.holder:
-                session.delete(row)
+        _HELD.discard(unique)
 
 
 def _take(session: Session, held: HeldLease) -> None:
@@ -97,6 +104,8 @@ def _is_dead(holder: str) -> bool:
     match = _HOLDER.search(holder)
     if match is None or match[2] != socket.gethostname():
         return False
+    if int(match[1]) == os.getpid():  # in a container that was started again each process has the number that it had before
+        return holder not in _HELD
     try:
         os.kill(int(match[1]), 0)
     except ProcessLookupError:

@@ -236,7 +236,7 @@ class ProlificPlatform:
             status = self._by_code(study, found.get("study_code") or found.get("entered_code"))
         elif word == "PARTIALLY APPROVED" and isinstance(found.get("reward"), int):
             paid = Money(amount=found["reward"], currency=self._currency(study))
-        return PlatformSubmission(id=str(found["id"]), posting=study, participant=str(participant), status=status, paid=paid)
+        return PlatformSubmission(id=_named(found), posting=study, participant=str(participant), status=status, paid=paid)
 
     def _by_code(self, posting: str, code: object) -> str:
         """What the code with which somebody handed in says; without any, or with one that isn't the study's, a person looks."""
@@ -316,7 +316,7 @@ class ProlificPlatform:
     def all_bonuses(self, posting: str) -> Mapping[str, tuple[PlatformBonus, ...]]:
         currency, shown = self._currency(posting), {}
         for found in self._listed(posting):
-            identity = str(found["id"])
+            identity = _named(found)
             bonuses = _bonuses(found, currency) if "bonus_payments" in found else self.bonuses(identity)
             if bonuses:
                 shown[identity] = bonuses
@@ -473,6 +473,12 @@ def _id(identity: str) -> str:
     if not _ID.fullmatch(identity):
         raise PlatformError(f"{quote(identity[:80])} is no id of Prolific's")
     return identity
+
+
+def _named(found: Mapping[str, Any]) -> str:
+    if not found.get("id"):
+        raise PlatformError("Prolific told of a submission without its id; nobody is judged by such a list: try again later")
+    return str(found["id"])
 
 
 def _study_of(found: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, delete, func, not_, or_, select
 from sqlalchemy.orm import Session
 
 from crowd_imi.store.tables import Answer, Event, Person, PracticeAnswer, Stray, Task, Trial, Verdict, Visit
@@ -101,8 +101,17 @@ def is_payable(states: Collection[str], in_time_only: bool = False) -> ColumnEle
 
 
 def _is_owed(states: Collection[str], in_time_only: bool) -> ColumnElement[bool]:
-    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid")
+    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid", not_(_never_handed_in()))
     return and_(owed, Visit.left_at.is_(None)) if in_time_only else owed
+
+
+def _never_handed_in() -> ColumnElement[bool]:
+    """Finished here, and given up: the platform hasn't shown it for as long as a visit may take.
+
+    No money is kept for whoever made up a link. Should it show up after all, it is late, and paid from what is left.
+    """
+    given_up = and_(Visit.left_at.is_not(None), ~Visit.holds_task, Visit.platform_state == "active")
+    return and_(Visit.state == "submitted", given_up)
 
 
 def are_payable(session: Session, states: Collection[str]) -> dict[str, bool]:

@@ -83,8 +83,8 @@ def differing(visit: Visit, *, here: str, there: str) -> Difference:
     return Difference(visits=1, which=(visit.id,), here=here, payment="unpaid", there=there)
 
 
-def posted(folder: Path, rig: Any, name: str) -> There:
-    study = write_study(folder, SMALL)
+def posted(folder: Path, rig: Any, name: str, toml: str = SMALL) -> There:
+    study = write_study(folder, toml)
     clock = SimulatedClock(time.time_ns() // 1_000_000)
     store = create_store(study, fake_plan(study), folder, StoreKind.REHEARSAL, clock)
     posting = launch(
@@ -300,6 +300,70 @@ class Asked:
 
     def __init__(self, platform: Any) -> None:
         self.name, self.capabilities = platform.name, platform.capabilities
+
+
+def beside_a_pilot(crowd: Crowd, *, first: bool) -> str:
+    """The platform's id of a pilot that was posted before the study, or after it."""
+    pilot = another_posting(crowd)
+    about = {"places": 3, "state": "open", "created_at": crowd.posting.created_at + (-1 if first else 1)}
+    with crowd.store.write() as session:
+        session.add(Posting(id="pilot", label="pilot", platform="local", platform_id=pilot, **about))
+    return pilot
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_posting_that_cannot_be_read_keeps_nobody_of_the_other_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+):
+    crowd = Crowd.posted(tmp_path)
+    pilot = beside_a_pilot(crowd, first=first)
+    visit = crowd.take_part("anna")
+    read, lost = crowd.platform.submissions, [pilot]
+
+    def fail(posting: str) -> Any:
+        if posting in lost:
+            raise PlatformError("it was deleted there")
+        return read(posting)
+
+    monkeypatch.setattr(crowd.platform, "submissions", fail)
+    done = harvest(crowd.study, crowd.store, crowd.platform)
+    assert (done.valid, done.paid) == (1, 1) and crowd.state(visit)[:2] == ("valid", "paid")
+    assert done.refused == ("harvest of the pilot posting: it was deleted there",) and not done.complete
+    lost.append(str(crowd.posting.platform_id))
+    with pytest.raises(PlatformError, match="deleted"):
+        harvest(crowd.study, crowd.store, crowd.platform)
+
+
+def test_who_finished_here_and_never_handed_in_keeps_no_money_and_is_paid_after_all(tmp_path: Path):
+    with mturk(tmp_path, min_approved_percent=0, min_approved_number=0) as rig:
+        two_tasks = SMALL.replace('[[arms]]\nmodel = "toy"\ncondition = "synthetic"\nunits = 6\nresponses = 2\n\n', "")
+        there = posted(tmp_path / "study", rig, "mturk", two_tasks.replace("cap = 5000", "cap = 360"))
+        query = there.take("anna")
+        visit = there.arrive(query)
+        there.finish(visit)
+        there.clock.set(there.clock.now() + 3 * 60 * 60_000)
+        there.go()
+        other = there.take("ben")
+        there.finish(there.arrive(other))
+        rig.hand_in(other)
+        done = there.go()
+        assert not done.complete and not done.short and done.places == 3
+        now = there.status()
+        assert [arm.open for arm in now.arms] == [1] and now.committed == now.spent
+        assert f"(visits {visit.id}): their tasks are free and no money is kept" in looks(now)
+        assert not any("pays" in step for step in now.next)
+        rig.hand_in(query)
+        assert there.go().complete
+        assert there.state(visit) == ("valid", "paid")
+        assert there.status().remarks == ()
+        there.store.close()
+
+
+def test_a_submission_of_prolifics_list_without_an_id_is_said(prolific: There, monkeypatch: pytest.MonkeyPatch):
+    prolific.finish(prolific.arrive(prolific.take("anna")))
+    monkeypatch.setattr(prolific.rig.platform._api, "pages", lambda *_, **__: iter([{"status": "ACTIVE", "participant_id": "x"}]))
+    with pytest.raises(PlatformError, match="a submission without its id"):
+        prolific.go()
 
 
 def test_a_notice_of_another_studys_hit_is_counted_once_and_asks_nothing(turk: There):

@@ -168,6 +168,14 @@ def test_spending_keeps_the_lease(store: Store):
             pass
 
 
+def test_a_container_that_was_killed_and_begins_again_with_the_same_process_number_need_not_wait(store: Store):
+    me = f"process {os.getpid()} on {socket.gethostname()}"
+    with store.write() as session:
+        session.add(Lease(name="spender", holder=f"harvest ({me} a1b2c3)", expires_at=store.now() + 60_000))
+    with lease(store, "next", CAP), pytest.raises(LedgerError, match="next"), lease(store, "beside it", CAP):
+        pass
+
+
 @pytest.mark.parametrize(("host", "waits"), [(socket.gethostname(), False), ("another-machine", True)])
 def test_nobody_waits_for_a_killed_process_of_the_same_machine(store: Store, monkeypatch: pytest.MonkeyPatch, host, waits):
     def no_such_process(pid: int, signal: int) -> None:

@@ -1,5 +1,6 @@
 """What the contract leaves out: HITs of nine, previews, the qualification, faults in every place, bad credentials."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from crowd_imi.errors import BadLink, ForgedLink, MalformedLink, PlatformError, 
 from crowd_imi.platforms.base import BonusOrder, PostingRequest, PostingState
 from crowd_imi.platforms.mturk import MturkPlatform, Notice, NoticeQueue, closed_notice
 from crowd_imi.platforms.mturk.hits import Batch, steps_to
+from crowd_imi.platforms.mturk.notifications import notices_in
 from crowd_imi.records import Money
 from crowd_imi.study import MturkSection
 from tests.contract.mturk import KEY, SECRET, MturkRig, mturk
@@ -411,6 +413,29 @@ def test_what_mechanical_turk_would_not_take_is_refused_before_it_is_asked(rig: 
 
 
 # Notifications.
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "none of MTurk's",
+        "[]",
+        '{"Events": 3}',
+        '{"Events": [7, {}]}',
+        '{"Events": [{"EventType": ["x"], "HITId": "H", "AssignmentId": "A"}]}',
+        '{"Events": [{"EventType": "AssignmentSubmitted", "HITId": "H", "AssignmentId": null}]}',
+        "[" * 100_000,
+    ],
+    ids=lambda body: body[:40],
+)
+def test_a_message_that_is_none_of_mturks_tells_nothing(body: str):
+    assert notices_in(body) == ()
+
+
+def test_beside_an_event_that_says_nothing_the_others_count():
+    good = {"EventType": "AssignmentSubmitted", "HITId": "H", "AssignmentId": "A"}
+    body = json.dumps({"EventDocId": "D", "Events": [{**good, "EventType": {}}, good]})
+    assert notices_in(body) == (Notice("D", "AssignmentSubmitted", "H", "A"),)
 
 
 def test_what_people_do_is_told_by_a_queue_once_for_each_repeat(rig: MturkRig):

@@ -20,6 +20,7 @@ VERSION = "2014-08-15"
 EVENTS = ("AssignmentAccepted", "AssignmentAbandoned", "AssignmentReturned", "AssignmentSubmitted")
 """What is asked for: who came, who went, who handed in."""
 MOST_AT_ONCE = 10
+_NAMES = ("EventType", "HITId", "AssignmentId")
 WAIT_SECONDS = 1
 
 
@@ -91,12 +92,13 @@ def notices_in(body: str) -> tuple[Notice, ...]:
     """What a message tells of assignments; nothing for a message that is none of MTurk's."""
     try:
         document: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     if not isinstance(document, dict) or not isinstance(document.get("Events"), list):
         return ()
+    told_in = str(document.get("EventDocId", ""))
     return tuple(
-        Notice(str(document.get("EventDocId", "")), event["EventType"], event["HITId"], event["AssignmentId"])
+        Notice(told_in, *(event[name] for name in _NAMES))
         for event in document["Events"]
-        if isinstance(event, dict) and {"EventType", "HITId", "AssignmentId"} <= event.keys()
+        if isinstance(event, dict) and all(isinstance(event.get(name), str) for name in _NAMES)
     )
