@@ -310,7 +310,7 @@ def explore(make_run, monkeypatch, examples):
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(machine, settings=chosen)
-    assert machine.lost_to_others > 0
+    return machine
 
 
 def test_every_order_of_events_keeps_what_was_acknowledged(make_run, monkeypatch):
@@ -319,4 +319,5 @@ def test_every_order_of_events_keeps_what_was_acknowledged(make_run, monkeypatch
 
 @pytest.mark.soak
 def test_ten_thousand_orders_of_events_keep_what_was_acknowledged(make_run, monkeypatch):
-    explore(make_run, monkeypatch, SOAK_EXAMPLES)
+    machine = explore(make_run, monkeypatch, SOAK_EXAMPLES)
+    assert machine.lost_to_others >= 100  # what happens so rarely did happen
