@@ -25,6 +25,8 @@ class Window:
     rate: float
     took: list[float] = field(default_factory=list)
     errors: int = 0
+    spent: int = 0
+    """Answers that nobody could give, because all trials of the participant were answered."""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -116,7 +118,7 @@ class Crowd:
         person = self.people[index]
         async with person.lock:
             if person.position >= self.trials and not self.bare:
-                window.errors += 1  # nothing is left to answer: this rate can't be judged with so few participants
+                window.spent += 1
                 return
             answer = {
                 "position": person.position,
@@ -147,13 +149,16 @@ class Crowd:
 
 
 async def run(plan: dict[str, Any]) -> dict[str, Any]:
-    """Warm up, then both in alternation at the given rate, then each at rising rates until the limit is missed.
+    """Warm up, then both in alternation at the given rate, then in alternation how fast each may go.
 
-    For the rising rates as many people come anew: those who were there before have few trials left.
+    Those who were there for the first have few trials left, so others come for the highest rates: an equal part of all tokens for
+    two searches each.
     """
     rng = Random(plan["seed"])
-    half = len(plan["tokens"]) // 2
-    ours, bare = (Crowd(plan, plan["tokens"][:half], kind) for kind in (False, True))
+    crowds = 1 + late_crowds(plan["searches"])
+    size = len(plan["tokens"]) // crowds
+    parts = [plan["tokens"][number * size : (number + 1) * size] for number in range(crowds)]
+    ours, bare = (Crowd(plan, parts[0], kind) for kind in (False, True))
     # Until each worker has met most of the tasks, as it has when people come one by one.
     await ours.window(plan["rate"], plan["warm_up_s"], rng)
     await bare.window(plan["rate"], plan["warm_up_s"] / 4, rng)
@@ -166,29 +171,60 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
         pairs.append(found)
     for crowd in (ours, bare):
         crowd.close()
-    late, late_bare = (Crowd(plan, plan["tokens"][half:], kind) for kind in (False, True))
-    floors = {name: await floor(crowd, plan, rng) for crowd, name in ((late, "ours"), (late_bare, "bare"))}
-    for crowd in (late, late_bare):
-        crowd.close()
-    acknowledged = ours.acknowledged + late.acknowledged
-    stored_bare = sum(bare.acknowledged) + sum(late_bare.acknowledged)
+    acknowledged, stored_bare = ours.acknowledged, sum(bare.acknowledged)
+    floors: list[dict[str, Any]] = []
+    for part, tokens in enumerate(parts[1:]):
+        late, late_bare = (Crowd(plan, tokens, kind) for kind in (False, True))
+        for crowd in (late, late_bare):
+            await crowd.window(plan["rate"], plan["floor_s"], rng)  # connections are made, and a first answer costs more
+        for number in range(2 * part, min(2 * part + 2, plan["searches"])):
+            both = [(late, "ours"), (late_bare, "bare")]
+            found = {}
+            for crowd, name in both if number % 2 == 0 else reversed(both):
+                near = floors[-1][name]["rate"] / plan["floor_step"] ** 2 if floors else 0.0
+                found[name] = await floor(crowd, plan, near or plan["floor_from"], rng)
+            floors.append(found)
+        for crowd in (late, late_bare):
+            crowd.close()
+        acknowledged, stored_bare = acknowledged + late.acknowledged, stored_bare + sum(late_bare.acknowledged)
     return {"pairs": pairs, "floors": floors, "acknowledged": acknowledged, "bare_acknowledged": stored_bare}
 
 
-async def floor(crowd: Crowd, plan: dict[str, Any], rng: Random) -> dict[str, Any]:
-    """The highest of rising rates that holds the limit; one miss may be chance, the second at the same rate ends it."""
-    best, steps, rate = 0.0, [], plan["floor_from"]
-    while rate <= plan["floor_to"]:
+def late_crowds(searches: int) -> int:
+    """How many crowds so many searches for the highest rate need, who all have their trials before them."""
+    return (searches + 1) // 2
+
+
+async def floor(crowd: Crowd, plan: dict[str, Any], start: float, rng: Random) -> dict[str, Any]:
+    """The highest rate that holds the limit: rising from ``start``, or falling where that is too fast already.
+
+    One miss may be chance, the second at the same rate ends the rise. 0 where even ``floor_from`` over ten isn't held.
+
+    Raises:
+        RuntimeError: somebody had no trial left, so that less was sent than was meant.
+    """
+    steps: list[dict[str, Any]] = []
+
+    async def holds(rate: float) -> bool:
         for _ in range(2):
-            step = (await crowd.window(rate, plan["floor_s"], rng)).document()
-            steps.append(step)
-            held = step["p99_ms"] <= plan["limit_ms"] and not step["errors"]
-            if held:
-                break
-        if not held:
-            break
-        best, rate = rate, rate * plan["floor_step"]
-    return {"rate": best, "steps": steps}
+            window = await crowd.window(rate, plan["floor_s"], rng)
+            if window.spent:
+                raise RuntimeError(f"{rate:.0f} answers a second can't be judged with so few participants: no trial is left")
+            steps.append(window.document())
+            if steps[-1]["p99_ms"] <= plan["limit_ms"] and not steps[-1]["errors"]:
+                return True
+        return False
+
+    step, rate = plan["floor_step"], start
+    if await holds(rate):
+        while rate * step <= plan["floor_to"] and await holds(rate * step):
+            rate *= step
+        return {"rate": rate, "steps": steps}
+    while rate > plan["floor_from"] / 10:
+        rate /= step
+        if await holds(rate):
+            return {"rate": rate, "steps": steps}
+    return {"rate": 0.0, "steps": steps}
 
 
 async def sprites(plan: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.money import current_cap, current_price, spending_beside
 from crowd_imi.store.people import Ids, forget_visit, remember
 from crowd_imi.store.postings import PILOT
-from crowd_imi.store.submissions import count_payable
+from crowd_imi.store.submissions import NEVER_SHOWN, count_payable
 from crowd_imi.store.tables import Event, Posting, Task, Visit
 from crowd_imi.store.transactions import transact
 from crowd_imi.store.visits import AtTrial, find_visit, finished_at, has_answered_all, visit_of_participant
@@ -242,7 +242,8 @@ def _choose_task(session: Session, max_attempts: int, label: str, chances: np.ra
 
 def _is_open(max_attempts: int, label: str) -> ColumnElement[bool]:
     held = exists().where(Visit.task_id == Task.id, Visit.holds_task)
-    attempts = select(func.count()).where(Visit.task_id == Task.id, Visit.state.in_(ATTEMPTS)).scalar_subquery()
+    shown = Visit.platform_state.is_distinct_from(NEVER_SHOWN)
+    attempts = select(func.count()).where(Visit.task_id == Task.id, Visit.state.in_(ATTEMPTS), shown).scalar_subquery()
     return and_(Task.label == label, Task.retired_at.is_(None), ~held, attempts < max_attempts)
 
 

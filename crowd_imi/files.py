@@ -23,8 +23,9 @@ def why_no_database(folder: Path) -> str:
     """What to say of a folder without a study's database: nothing was published yet, or it was lost since."""
     if (folder / LOCK).exists():
         return (
-            f"this study was published, as {LOCK} says, and its database is missing; put it back from a backup. Without one, "
-            f"stop the posting on the platform, pay there who took part, and move {LOCK} away to begin anew"
+            f"this study was published, as {LOCK} says, and its database is missing; put it back from a backup, and "
+            f"{DATABASES_NOTE} too where the database is on a server. Without one, stop the posting on the platform, pay there "
+            f"who took part, and move {LOCK} away to begin anew"
         )
     return "there is no study database here; run `crowd-imi publish` first"
 

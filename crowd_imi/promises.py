@@ -10,7 +10,7 @@ from crowd_imi.platforms.base import Capability, Platform, price
 from crowd_imi.records import Money
 from crowd_imi.store.money import RULE, all_intents
 from crowd_imi.store.postings import postings
-from crowd_imi.store.submissions import judged_visits, visits_of
+from crowd_imi.store.submissions import NEVER_SHOWN, judged_visits, visits_of
 from crowd_imi.store.tables import Verdict, Visit
 from crowd_imi.study import PaySection, Study
 
@@ -60,7 +60,7 @@ def promised_at(session: Session, study: Study, platform: str, each: int) -> Pro
     owed = sum(deserves(study.file.pay, visit, verdict) and visit.id not in sent for _, visit, verdict in judged)
     ours = [posting.id for posting in postings(session) if posting.platform == platform]
     came = (visit for posting in ours for visit in visits_of(session, posting))
-    return Promised(each, owed + sum(visit.state in _MAY_STILL_EARN for visit in came))
+    return Promised(each, owed + sum(visit.state in _MAY_STILL_EARN and visit.platform_state != NEVER_SHOWN for visit in came))
 
 
 def deserves(pay: PaySection, visit: Visit, verdict: Verdict) -> bool:

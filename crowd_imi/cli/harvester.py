@@ -124,6 +124,8 @@ def _harvest(output: Output, folder: Path, rehearsal: str | None, every: float |
                 narrator.say("stopped as asked; run it again to go on")
     if last is not None:
         output.result(last)
+        if every is None and last.broken_off:
+            raise typer.Exit(1)
 
 
 def _events_queue(study: "Study", store: "Store", platform: "Platform", url: str | None) -> "NoticeQueue | None":

@@ -14,7 +14,7 @@ from crowd_imi.records import Money
 from crowd_imi.store import Store
 from crowd_imi.store.money import COMPENSATION, RULE, find_intent
 from crowd_imi.store.people import submission_of
-from crowd_imi.store.submissions import count_payable
+from crowd_imi.store.submissions import are_payable, count_payable
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.visits import find_visit
 from crowd_imi.study import Study
@@ -157,9 +157,10 @@ def _reserved(study: Study, store: Store, platform: Platform, compensation: Comp
     """What the cap must hold for everybody else who may have to be paid: a reward goes before promised bonuses."""
     with store.read() as session:
         unpaid = count_payable(session, PAYABLE, unpaid_only=True)
+        counted = are_payable(session, PAYABLE).get(compensation.visit, False)
         own = session.get_one(Visit, compensation.visit)
         promised_beside = 0 if compensation.name == COMPENSATION else promised(session, study, platform).beside
-    itself = compensation.name == COMPENSATION and own.payment == Payment.UNPAID and own.state in PAYABLE
+    itself = compensation.name == COMPENSATION and own.payment == Payment.UNPAID and counted
     return (unpaid - itself) * price(platform, study.file.pay.reward_money).amount + promised_beside
 
 

@@ -13,7 +13,7 @@ from crowd_imi.records import Money
 from crowd_imi.stock import Stock
 from crowd_imi.store.money import count_intents, intents_in, is_paused_below_floor, note_paused_below_floor
 from crowd_imi.store.postings import MAIN
-from crowd_imi.store.submissions import visits_of
+from crowd_imi.store.submissions import NEVER_SHOWN, visits_of
 from crowd_imi.store.tables import Posting
 
 
@@ -43,7 +43,9 @@ def count_places(this: Round, offered: int) -> Places:
         payable = {
             this.submissions.get(visit.id, visit.id)
             for visit in visits_of(session, this.posting)
-            if visit.state in PAYABLE and this.statuses.get(this.submissions.get(visit.id, "")) in (None, PlatformStatus.ACTIVE)
+            if visit.state in PAYABLE
+            and visit.platform_state != NEVER_SHOWN
+            and this.statuses.get(this.submissions.get(visit.id, "")) in (None, PlatformStatus.ACTIVE)
         }
     occupying = {submission for submission, status in this.statuses.items() if status in OCCUPYING}
     settled = {submission for submission in occupying if this.statuses[submission] not in COMING_BACK}

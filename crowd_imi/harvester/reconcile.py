@@ -13,8 +13,9 @@ from crowd_imi.keys import keyed_hash, study_key
 from crowd_imi.ledger import IntentState, PaidCall, give_up, note
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for, move
 from crowd_imi.platforms.base import Capability
+from crowd_imi.stock import JUDGED_FROM
 from crowd_imi.store.money import COMPENSATION, find_intent, intents_in
-from crowd_imi.store.submissions import see_strays, visits_of
+from crowd_imi.store.submissions import NEVER_SHOWN, see_strays, visits_of
 from crowd_imi.store.tables import Visit
 from crowd_imi.store.transactions import transact
 from crowd_imi.store.visits import find_visit
@@ -43,7 +44,7 @@ def reconcile(this: Round) -> Reconciled:
     moved = [_follow(this, visit.id) for visit in visits if _has_news(this, visit)]
     _close_lost_payments(this, visits)
     for visit in visits:
-        if visit.state == VisitState.SUBMITTED and visit.holds_task and not this.has_shown_up(visit.id):
+        if visit.state in JUDGED_FROM and not this.has_shown_up(visit.id) and visit.platform_state != NEVER_SHOWN:
             _give_up_waiting(this, visit.id, now - minutes * 60_000)
     book_found(this)
     left = [visit.id for visit in visits if _action(this, visit) is Action.RELEASE]
@@ -59,7 +60,13 @@ def _action(this: Round, visit: Visit) -> Action:
 def _has_news(this: Round, visit: Visit) -> bool:
     action = _action(this, visit)
     unnoted = action is Action.NOTE_PAID and visit.payment != Payment.PAID
-    return unnoted or action in _MOVES or visit.platform_state != this.status_of(visit.id)
+    return unnoted or action in _MOVES or visit.platform_state != _said(this, visit)
+
+
+def _said(this: Round, visit: Visit) -> str | None:
+    """What the platform says of a visit; of whom it never showed, that, until it does."""
+    given_up = visit.platform_state == NEVER_SHOWN and not this.has_shown_up(visit.id)
+    return NEVER_SHOWN if given_up else this.status_of(visit.id)
 
 
 def _follow(this: Round, visit_id: str) -> Action:
@@ -70,7 +77,7 @@ def _follow(this: Round, visit_id: str) -> Action:
         if visit is None:
             return Action.NOTHING
         action = action_for(visit.state, status)
-        visit.platform_state = status
+        visit.platform_state = _said(this, visit)
         if action is Action.RETURN:
             move(visit, VisitState.RETURNED, this.store.now())
         elif action is Action.TIME_OUT and not time_out(session, visit, this.store.now()):
@@ -124,12 +131,12 @@ def _ids(visits: Sequence[Visit]) -> set[str]:
 def _give_up_waiting(this: Round, visit_id: str, before: int) -> None:
     """Whose submission doesn't show up for as long as a visit may take has, it seems, made it up: the task is free again.
 
-    Should it show up after all, it is late: it gets the task back unless somebody else has it, and is paid.
+    Should it show up after all, it is late: it gets the task back unless somebody else has it, and is paid from what is left.
     """
     with this.store.write() as session:
         visit = find_visit(session, visit_id, lock=True)
-        if visit is not None and visit.state == VisitState.SUBMITTED and visit.arrived_at < before:
-            visit.holds_task, visit.left_at = False, this.store.now()
+        if visit is not None and visit.state in JUDGED_FROM and visit.arrived_at < before:
+            visit.holds_task, visit.left_at, visit.platform_state = False, this.store.now(), NEVER_SHOWN
 
 
 def _release(this: Round, submission: str) -> bool:

@@ -1,6 +1,6 @@
 """What a harvest did, and where a study stands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crowd_imi.harvester.rules import TopUp
@@ -40,6 +40,8 @@ class Harvest(Record):
     """What the platform said no to; tried again in the next round."""
     complete: bool
     """Every task has its valid response or is short, or the study was stopped, and nobody is at one."""
+    broken_off: tuple[str, ...] = ()
+    """Postings (main, pilot) whose round the platform ended; what was done until then stands in the books."""
 
     @property
     def quiet(self) -> bool:
@@ -48,13 +50,14 @@ class Harvest(Record):
         return not any(counts)
 
 
-def together(rounds: Sequence[Harvest], failed: Sequence[str] = ()) -> Harvest:
+def together(rounds: Sequence[Harvest], broken_off: Mapping[str, str] | None = None) -> Harvest:
     """The rounds of a study's postings as one.
 
     Args:
         rounds: at least one.
-        failed: why there is none of another posting, each.
+        broken_off: another posting's label → why its round didn't come to its end.
     """
+    broken_off = broken_off or {}
     first = rounds[0]
     summed: dict[str, Any] = {
         name: sum((getattr(one, name) for one in rounds), type(value)())
@@ -62,8 +65,9 @@ def together(rounds: Sequence[Harvest], failed: Sequence[str] = ()) -> Harvest:
         if isinstance(value, int | tuple) and not isinstance(value, bool)
     }
     paid = Money(amount=sum(one.paid_money.amount for one in rounds), currency=first.paid_money.currency)
-    summed["refused"] += tuple(failed)
-    complete = all(one.complete for one in rounds) and not failed
+    summed["refused"] += tuple(f"harvest of the {label} posting: {why}" for label, why in broken_off.items())
+    summed["broken_off"] = tuple(broken_off)
+    complete = all(one.complete for one in rounds) and not broken_off
     return first.model_copy(update={**summed, "paid_money": paid, "complete": complete})
 
 

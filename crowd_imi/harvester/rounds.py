@@ -31,7 +31,8 @@ def harvest(
 ) -> Harvest:
     """Reconcile with the platform, judge what was submitted, pay it, and offer again what doesn't count.
 
-    A posting that can't be read doesn't keep the other one waiting (a study's, and its pilot's): it stands in ``refused``.
+    A posting that can't be read doesn't keep the other one waiting (a study's, and its pilot's): it stands in ``broken_off``,
+    and in ``refused`` with the reason.
 
     Args:
         study: whose criteria and pay.
@@ -45,17 +46,18 @@ def harvest(
         LedgerError: somebody else spends at the moment.
         PlatformError: no posting can be read.
     """
-    done, failed = [], []
+    done: list[Harvest] = []
+    broken_off: dict[str, PlatformError] = {}
     with lease(store, "harvest", study.file.pay.cap_money) as held:
         known = known or Known()
         for posting in _posted(study, store, platform):
             try:
                 done.append(_harvest(_begin(study, store, platform, held, posting, known, told)))
             except PlatformError as error:
-                failed.append((posting.label, error))
+                broken_off[posting.label] = error
     if not done:
-        raise failed[0][1]
-    return together(done, [f"harvest of the {label} posting: {error}" for label, error in failed])
+        raise next(iter(broken_off.values()))
+    return together(done, {label: str(error) for label, error in broken_off.items()})
 
 
 def _harvest(this: Round) -> Harvest:

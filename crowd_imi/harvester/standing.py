@@ -38,7 +38,7 @@ from crowd_imi.stock import (
 from crowd_imi.store import Store
 from crowd_imi.store.money import is_paused_below_floor
 from crowd_imi.store.postings import MAIN, PILOT, postings
-from crowd_imi.store.submissions import submission_ids, verdicts, visits_of, visits_with_remarks
+from crowd_imi.store.submissions import NEVER_SHOWN, submission_ids, verdicts, visits_of, visits_with_remarks
 from crowd_imi.store.tables import Posting, Visit
 from crowd_imi.study import Study
 
@@ -94,7 +94,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
     ours = [visit for visit in everybody if unlisted and visit.id in submissions]
     unseen = {visit.id for visit in ours if submissions[visit.id] not in said[visit.posting_id]}
     judging = sum(waits_for_a_verdict(study, visit, store.now(), shown_up=visit.id not in unseen) for visit in everybody)
-    missing = [visit.id for visit in everybody if visit.id in unseen and visit.state == VisitState.SUBMITTED and visit.left_at]
+    missing = [visit.id for visit in everybody if visit.id in unseen and visit.platform_state == NEVER_SHOWN]
     paying = _to_pay([visit for visit in everybody if visit.id not in missing], there)
     at_it = any(visit.state in UNDER_WAY for visit in everybody)
     strays = _strays(said, submissions, everybody)
@@ -202,11 +202,11 @@ def _differences(visits: Sequence[Visit], there: Mapping[str, str | None]) -> tu
 
 
 def _remarks(ledger: Books, missing: Sequence[str], platform: str) -> tuple[str, ...]:
-    """What a person should look at; ``missing`` are visits that finished here and whose submission the platform never showed."""
+    """What a person should look at; ``missing`` are visits that ended here and whose submission the platform never showed."""
     remarks = list(ledger.refused)
     if missing:
         remarks.append(
-            f"{len(missing)} finished here and didn't hand in on {platform} in time (visits {', '.join(missing)}): their tasks "
+            f"{len(missing)} ended here and weren't handed in on {platform} in time (visits {', '.join(missing)}): their tasks "
             "are free and no money is kept for them; who hands in after all is paid from what is left"
         )
     if ledger.open_intents:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Float, Integer, and_, case, cast, func, select
 from sqlalchemy.orm import Session
 
+from crowd_imi.store.submissions import NEVER_SHOWN
 from crowd_imi.store.tables import Answer, PageTime, PracticeAnswer, Stray, Task, Trial, Visit
 
 BIN_MS = 50
@@ -31,6 +32,8 @@ class VisitProgress:
     """Of the practice, from 1; 0 before it."""
     page: str | None
     """The last page of the instructions that was left."""
+    never_shown: bool
+    """Ended here, and the platform never showed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ def visits_so_far(session: Session) -> Sequence[VisitProgress]:
             func.coalesce(answers.c.answers, 0),
             func.coalesce(blocks.c.block, 0),
             pages.c.page,
+            Visit.platform_state.is_not_distinct_from(NEVER_SHOWN),
         )
         .join(Task, Task.id == Visit.task_id)
         .outerjoin(answers, answers.c.visit_id == Visit.id)

@@ -3,10 +3,16 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, not_, or_, select
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from crowd_imi.store.tables import Answer, Event, Person, PracticeAnswer, Stray, Task, Trial, Verdict, Visit
+
+NEVER_SHOWN = "never_shown"
+"""A ``platform_state`` in our words: ended here, and the platform hasn't shown it for as long as a visit may take.
+
+It keeps no task, no attempt, no place and no money. Should it show up after all, it is late, and paid from what is left.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,7 @@ class TaskStanding:
     holder: str | None
     """State of the visit that holds it; None while nobody does."""
     attempts: int
-    """Visits that ended in one of the states asked for."""
+    """Visits that ended in one of the states asked for, and that the platform knows of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +45,16 @@ class AnsweredTrial:
 
 
 def task_standings(session: Session, attempt_states: Collection[str]) -> Sequence[TaskStanding]:
-    """Every task, in the order in which an arm's tasks are handed out; one that was retired, while somebody is still at it."""
-    attempts = func.sum(case((Visit.state.in_(sorted(attempt_states)), 1), else_=0))
+    """Every task, in the order in which an arm's free ones are handed out; one that was retired, while somebody is at it."""
+    ended = and_(Visit.state.in_(sorted(attempt_states)), Visit.platform_state.is_distinct_from(NEVER_SHOWN))
+    attempts = func.sum(case((ended, 1), else_=0))
     holder = func.max(case((Visit.holds_task, Visit.state), else_=None))
     chosen = (
         select(Task.id, Task.arm, Task.label, Task.number, holder, func.coalesce(attempts, 0))
         .outerjoin(Visit, Visit.task_id == Task.id)
         .group_by(Task.id, Task.arm, Task.label, Task.number, Task.draw, Task.retired_at)
         .having(or_(Task.retired_at.is_(None), and_(holder.is_not(None), holder != "valid")))
-        .order_by(Task.arm, Task.draw)
+        .order_by(Task.arm, func.count(Visit.id), Task.draw)
     )
     return [TaskStanding(*row) for row in session.execute(chosen)]
 
@@ -101,17 +108,8 @@ def is_payable(states: Collection[str], in_time_only: bool = False) -> ColumnEle
 
 
 def _is_owed(states: Collection[str], in_time_only: bool) -> ColumnElement[bool]:
-    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid", not_(_never_handed_in()))
+    owed = and_(Visit.state.in_(sorted(states)), Visit.payment == "unpaid", Visit.platform_state.is_distinct_from(NEVER_SHOWN))
     return and_(owed, Visit.left_at.is_(None)) if in_time_only else owed
-
-
-def _never_handed_in() -> ColumnElement[bool]:
-    """Finished here, and given up: the platform hasn't shown it for as long as a visit may take.
-
-    No money is kept for whoever made up a link. Should it show up after all, it is late, and paid from what is left.
-    """
-    given_up = and_(Visit.left_at.is_not(None), ~Visit.holds_task, Visit.platform_state == "active")
-    return and_(Visit.state == "submitted", given_up)
 
 
 def are_payable(session: Session, states: Collection[str]) -> dict[str, bool]:

@@ -132,7 +132,7 @@ class Visit(Base):
     payment: Mapped[str]
     """unpaid, paid or rejected."""
     platform_state: Mapped[str | None]
-    """What the platform said last."""
+    """What the platform said last, or ``submissions.NEVER_SHOWN``."""
     generation: Mapped[int]
     """Raised at each arrival: a token of an earlier generation has ended."""
     layout_seed: Mapped[int]

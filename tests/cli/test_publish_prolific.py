@@ -5,7 +5,7 @@ import re
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +16,12 @@ from typer.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from crowd_imi.cli.app import app
+from crowd_imi.errors import PlatformError
 from crowd_imi.pages.app import create_app
 from crowd_imi.plan import load_plan
+from crowd_imi.platforms.base import PlatformSubmission
 from crowd_imi.platforms.opening import Choice, choice_of, open_platform
+from crowd_imi.platforms.prolific import ProlificPlatform
 from crowd_imi.platforms.standins.prolific.desk import Account
 from crowd_imi.publisher.launch import create_store
 from crowd_imi.publisher.reach import reach_problems
@@ -317,6 +320,25 @@ def test_what_publishing_made_is_never_made_anew(study: Study, rig: ProlificRig)
         assert not (study.folder / name).exists()
         away.rename(study.folder / name)
     assert run("harvest", study.folder).exit_code == 0
+
+
+def test_a_harvest_that_one_posting_broke_off_says_what_it_did_and_fails(
+    study: Study, rig: ProlificRig, monkeypatch: pytest.MonkeyPatch
+):
+    where = ["--on", "prolific", "--endpoint-url", rig.url, "--no-reach", "--yes"]
+    assert run("publish", study.folder, "--pilot", "1", *where).exit_code == 0
+    assert run("publish", study.folder, *where).exit_code == 0
+    read = ProlificPlatform.submissions
+
+    def fail(platform: ProlificPlatform, posting: str) -> Iterable[PlatformSubmission]:
+        if posting == rig.postings()[0]:
+            raise PlatformError("it was deleted there")
+        return read(platform, posting)
+
+    monkeypatch.setattr(ProlificPlatform, "submissions", fail)
+    done = run("harvest", study.folder, "--json")
+    assert done.exit_code == 1 and json.loads(done.stdout)["broken_off"] == ["pilot"], done.output
+    assert "refused: harvest of the pilot posting: it was deleted there" in done.stderr
 
 
 def test_people_who_only_hand_in_raise_no_places_beyond_the_cap(study: Study, rig: ProlificRig):

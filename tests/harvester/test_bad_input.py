@@ -20,6 +20,9 @@ from crowd_imi.harvester.elsewhere import noticed
 from crowd_imi.harvester.money import pay_reward
 from crowd_imi.harvester.rejections import reject
 from crowd_imi.keys import study_key
+from crowd_imi.lifecycle import VisitState as S
+from crowd_imi.lifecycle import move
+from crowd_imi.pages.dashboard import take_snapshot
 from crowd_imi.platforms.base import PostingRequest
 from crowd_imi.platforms.mturk.notifications import Notice
 from crowd_imi.platforms.opening import Choice
@@ -32,8 +35,10 @@ from crowd_imi.store.tables import Posting, Visit
 from crowd_imi.study import Study
 from tests.contract.mturk import mturk
 from tests.contract.prolific import TOKEN, ProlificRig, served
-from tests.harvester.crowd import SMALL, Crowd, answer_all, begin
+from tests.harvester.crowd import SMALL, Crowd, answer_all, begin, practice
 from tests.tiny import fake_plan, write_study
+
+TWO_TASKS = SMALL.replace('[[arms]]\nmodel = "toy"\ncondition = "synthetic"\nunits = 6\nresponses = 2\n\n', "")
 
 
 @dataclass
@@ -67,6 +72,13 @@ class There:
             answer_all(session, row, self.clock.now())
             hand_in(session, row, self.clock.now())
 
+    def pass_hours(self) -> None:
+        self.clock.set(self.clock.now() + 3 * 60 * 60_000)
+
+    def problems(self) -> tuple[str, ...]:
+        """What the dashboard says that a person should look at."""
+        return take_snapshot(self.study, self.store, self.clock.now()).problems
+
     def go(self):
         return harvest(self.study, self.store, self.rig.platform)
 
@@ -81,6 +93,11 @@ class There:
 
 def differing(visit: Visit, *, here: str, there: str) -> Difference:
     return Difference(visits=1, which=(visit.id,), here=here, payment="unpaid", there=there)
+
+
+def made_up(link: dict[str, str], number: int) -> dict[str, str]:
+    """A link that looks like Mechanical Turk's, and that it never made."""
+    return link | {"assignmentId": f"3MADEUP{number:023}", "workerId": f"AMADEUP{number:07}"}
 
 
 def posted(folder: Path, rig: Any, name: str, toml: str = SMALL) -> There:
@@ -329,33 +346,76 @@ def test_a_posting_that_cannot_be_read_keeps_nobody_of_the_other_waiting(
     done = harvest(crowd.study, crowd.store, crowd.platform)
     assert (done.valid, done.paid) == (1, 1) and crowd.state(visit)[:2] == ("valid", "paid")
     assert done.refused == ("harvest of the pilot posting: it was deleted there",) and not done.complete
+    assert done.broken_off == ("pilot",)
     lost.append(str(crowd.posting.platform_id))
     with pytest.raises(PlatformError, match="deleted"):
         harvest(crowd.study, crowd.store, crowd.platform)
 
 
-def test_who_finished_here_and_never_handed_in_keeps_no_money_and_is_paid_after_all(tmp_path: Path):
+@pytest.mark.parametrize(("bonus", "cap"), [("", 360), ("bonus = 50\n", 480)])
+def test_who_finished_here_and_never_handed_in_keeps_no_money_and_is_paid_after_all(tmp_path: Path, bonus: str, cap: int):
     with mturk(tmp_path, min_approved_percent=0, min_approved_number=0) as rig:
-        two_tasks = SMALL.replace('[[arms]]\nmodel = "toy"\ncondition = "synthetic"\nunits = 6\nresponses = 2\n\n', "")
-        there = posted(tmp_path / "study", rig, "mturk", two_tasks.replace("cap = 5000", "cap = 360"))
+        there = posted(tmp_path / "study", rig, "mturk", TWO_TASKS.replace("cap = 5000", f"{bonus}cap = {cap}"))
         query = there.take("anna")
         visit = there.arrive(query)
         there.finish(visit)
-        there.clock.set(there.clock.now() + 3 * 60 * 60_000)
+        there.pass_hours()
         there.go()
         other = there.take("ben")
         there.finish(there.arrive(other))
         rig.hand_in(other)
         done = there.go()
-        assert not done.complete and not done.short and done.places == 3
+        assert not done.complete and not done.short and done.places == 2
         now = there.status()
         assert [arm.open for arm in now.arms] == [1] and now.committed == now.spent
         assert f"(visits {visit.id}): their tasks are free and no money is kept" in looks(now)
         assert not any("pays" in step for step in now.next)
+        assert [problem for problem in there.problems() if "disk" not in problem] == [
+            "1 visits ended here and were never handed in on the platform; `crowd-imi status` says which"
+        ]
         rig.hand_in(query)
         assert there.go().complete
         assert there.state(visit) == ("valid", "paid")
-        assert there.status().remarks == ()
+        assert there.status().remarks == () and not any("never handed in" in problem for problem in there.problems())
+        there.store.close()
+
+
+def test_however_many_never_hand_in_no_more_places_are_offered_than_there_is_money_for(tmp_path: Path):
+    with mturk(tmp_path, min_approved_percent=0, min_approved_number=0) as rig:
+        there = posted(tmp_path / "study", rig, "mturk", TWO_TASKS.replace("cap = 5000", "cap = 360"))
+        link = there.take("anna")
+        for number in range(4):
+            there.finish(there.arrive(made_up(link, number)))
+            there.pass_hours()
+            done = there.go()
+            assert done.places == 2 and not done.short
+        assert len(looks(there.status()).partition("(visits ")[2].partition(")")[0].split(", ")) == 4
+        there.store.close()
+
+
+def test_who_fails_practice_and_never_hands_in_keeps_no_money_and_no_attempt_and_is_paid_after_all(tmp_path: Path):
+    with mturk(tmp_path, min_approved_percent=0, min_approved_number=0) as rig:
+        toml = TWO_TASKS.replace("cap = 5000", "cap = 540").replace("catch = 2", "catch = 2\nmax_attempts = 1")
+        there = posted(tmp_path / "study", rig, "mturk", toml)
+        query = there.take("anna")
+        visit = there.arrive(query)
+        with there.store.write() as session:
+            row = session.get_one(Visit, visit.id)
+            for state in (S.CONSENTED, S.PRACTISING, S.FAILED_PRACTICE):
+                move(row, state, there.clock.now())
+            row.consented_at = row.instructed_at = there.clock.now()
+            session.add(practice(row, 1, there.clock.now(), correct=False))
+        there.go()
+        assert there.status().committed.amount == 180
+        there.pass_hours()
+        done = there.go()
+        now = there.status()
+        assert now.committed.amount == 0 and not done.short and done.places == 2 and [arm.open for arm in now.arms] == [2]
+        assert f"(visits {visit.id}): their tasks are free and no money is kept" in looks(now)
+        assert {there.arrive(made_up(query, number)).task_id for number in range(2)} == {1, 2}
+        rig.hand_in(query)
+        there.go()
+        assert there.state(visit) == ("excluded", "paid") and there.status().remarks == ()
         there.store.close()
 
 

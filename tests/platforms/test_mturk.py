@@ -434,7 +434,7 @@ def test_a_message_that_is_none_of_mturks_tells_nothing(body: str):
 
 def test_beside_an_event_that_says_nothing_the_others_count():
     good = {"EventType": "AssignmentSubmitted", "HITId": "H", "AssignmentId": "A"}
-    body = json.dumps({"EventDocId": "D", "Events": [{**good, "EventType": {}}, good]})
+    body = json.dumps({"EventDocId": "D", "Events": [{**good, "EventType": {}}, {**good, "AssignmentId": "\ud800"}, good]})
     assert notices_in(body) == (Notice("D", "AssignmentSubmitted", "H", "A"),)
 
 

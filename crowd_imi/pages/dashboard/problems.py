@@ -28,8 +28,9 @@ def problems(  # noqa: PLR0913, PLR0917 (everything there is to look at)
     currency = study.file.pay.currency
     overdue = sum(v.state in UNDER_WAY and now - v.arrived_at > study.file.pages.visit_minutes * MINUTE_MS for v in visits)
     waiting = sum(
-        v.state == VisitState.SUBMITTED and v.submitted_at is not None and now - v.submitted_at > WAITING_MINUTES * MINUTE_MS
+        now - v.submitted_at > WAITING_MINUTES * MINUTE_MS
         for v in visits
+        if v.state == VisitState.SUBMITTED and v.submitted_at is not None and not v.never_shown
     )
     found = [
         (len(ledger.refused), "{n} payments were refused by the platform; `crowd-imi ledger` shows which and why"),
@@ -48,6 +49,10 @@ def problems(  # noqa: PLR0913, PLR0917 (everything there is to look at)
         (
             waiting,
             f"{{n}} submissions wait for a verdict for more than {WAITING_MINUTES} minutes; is `crowd-imi harvest` running?",
+        ),
+        (
+            sum(v.never_shown for v in visits),
+            "{n} visits ended here and were never handed in on the platform; `crowd-imi status` says which",
         ),
         (overdue, "{n} visits are over their time and still hold a task; the next harvest frees it"),
         (

@@ -29,7 +29,7 @@ from crowd_imi.store import Store, StoreKind
 from crowd_imi.store.money import current_cap, current_price
 from crowd_imi.store.postings import MAIN, PILOT, postings
 from crowd_imi.store.progress import VisitProgress, count_strays, reaction_times, units_so_far, visits_so_far
-from crowd_imi.store.submissions import verdicts, visits_of
+from crowd_imi.store.submissions import NEVER_SHOWN, verdicts, visits_of
 from crowd_imi.store.tables import Visit
 from crowd_imi.study import Study
 
@@ -205,7 +205,7 @@ def _is_complete(session: Session, study: Study, stocks: Mapping[str, Stock], no
 
 def _shown_up(platform: str, visit: Visit) -> bool:
     """Only Mechanical Turk doesn't list who is at it: who isn't known to have handed in may never do."""
-    return platform != "mturk" or visit.platform_state not in (None, PlatformStatus.ACTIVE)
+    return platform != "mturk" or visit.platform_state not in (None, PlatformStatus.ACTIVE, NEVER_SHOWN)
 
 
 def _study_time(store: Store, visits: Sequence[VisitProgress], now: int) -> int:

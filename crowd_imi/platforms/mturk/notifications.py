@@ -96,9 +96,14 @@ def notices_in(body: str) -> tuple[Notice, ...]:
         return ()
     if not isinstance(document, dict) or not isinstance(document.get("Events"), list):
         return ()
-    told_in = str(document.get("EventDocId", ""))
+    told_in = document.get("EventDocId", "")
     return tuple(
         Notice(told_in, *(event[name] for name in _NAMES))
         for event in document["Events"]
-        if isinstance(event, dict) and all(isinstance(event.get(name), str) for name in _NAMES)
+        if isinstance(event, dict) and all(_is_a_word(word) for word in (told_in, *(event.get(name) for name in _NAMES)))
     )
+
+
+def _is_a_word(value: object) -> bool:
+    """As MTurk writes its ids and types; JSON may hold text that can't even be encoded."""
+    return isinstance(value, str) and value.isascii()
