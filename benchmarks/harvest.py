@@ -16,6 +16,7 @@ Figures, over both platforms
     calls_ratio     requests that the platform counted over (rewards + more places + places asked back + what reading the
                     posting's state, its places and all pages of submissions takes × rounds), where it is worse; reading
                     what events told of isn't among what it is divided by
+    calls_over_lists  the same without the posting's state and places in what it is divided by; for comparison, not judged
     killed          harvesters that SIGKILL ended, with a goal so that there are enough of them
     surplus         submissions that came when their task had its valid response: paid, and listed
     rounds, came    rounds of harvesting, and people who were let in
@@ -65,6 +66,8 @@ Responses = dict[int, list[tuple[int, bool]]]
 """Task → (simulated time, passes the criteria) of each response."""
 PACKAGES = ("crowd-imi", "boto3", "requests", "sqlalchemy", "tenacity")
 PLATFORMS: tuple[Name, ...] = ("prolific", "mturk")
+BESIDE_LISTS: dict[Name, int] = {"prolific": 2, "mturk": 1}
+"""Requests of a round that read the posting's state and its places."""
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "AKIAFORBENCHMARKS000",
     "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-benchmark",
@@ -98,7 +101,7 @@ def fortnights(folder: Path, size: Size, platforms: Sequence[Name] = PLATFORMS) 
             found, details[name], responses, ours = one.result()
             for figure, value in found.items():
                 figures[figure] = (
-                    max(figures.get(figure, 0), value) if figure == "calls_ratio" else figures.get(figure, 0) + value
+                    max(figures.get(figure, 0), value) if figure.startswith("calls_") else figures.get(figure, 0) + value
                 )
             losses = losses or {**compare(responses, size), OURS: ours}
     lost = {fault: asdict(loss) for fault, loss in losses.items()}
@@ -167,12 +170,14 @@ def measure(fortnight: Fortnight) -> dict[str, float]:
         visit for visit in owed if not rewards[submissions[visit.id]] and _could_be_paid(fortnight, books, submissions[visit.id])
     ]
     changes = len(books["rewards"]) + _raises(fortnight) + _asked_back(books)
+    lists = fortnight.tally.reads - fortnight.tally.rounds * BESIDE_LISTS[fortnight.standin.name]
     return {
         "short_tasks": sum(arm.tasks - arm.valid for arm in now.arms),
         "unpaid": len(unpaid),
         "paid_twice": sum(times - 1 for times in rewards.values()),
         "over_cap": max(0, spent - fortnight.study.file.pay.cap),
         "calls_ratio": fortnight.standin.calls / (changes + fortnight.tally.reads),
+        "calls_over_lists": fortnight.standin.calls / (changes + lists),
         "killed": fortnight.tally.killed,
         "surplus": len(now.surplus),
         "rounds": fortnight.tally.rounds,

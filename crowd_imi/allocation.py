@@ -212,15 +212,25 @@ def _require_money(session: Session, study: Study, posting_id: str) -> None:
     """
     # On PostgreSQL, where transactions run side by side, arrivals count one after the other.
     session.get(Posting, posting_id, with_for_update={"key_share": True})
-    payable = count_payable(session, PAYABLE, in_time_only=True)
     pay = study.file.pay
-    each = current_price(session, pay.reward)
-    if (payable + 1) * each > current_cap(session, pay.cap) - spending_beside(session, PAYABLE, each, in_time_only=True):
+    if not affords_one_more(session, current_cap(session, pay.cap), current_price(session, pay.reward)):
         raise Refused(
             "All the money of this study is promised to others. Please give your place back; you lose nothing by it.",
             409,
             "study-full",
         )
+
+
+def affords_one_more(session: Session, cap: int, price: int) -> bool:
+    """Whether one more could be paid beside everybody who is in time; late ones are paid from what is left.
+
+    Args:
+        session: any.
+        cap: minor units.
+        price: what one reward costs, fees included.
+    """
+    payable = count_payable(session, PAYABLE, in_time_only=True)
+    return (payable + 1) * price <= cap - spending_beside(session, PAYABLE, price, in_time_only=True)
 
 
 def _choose_task(session: Session, max_attempts: int, label: str, chances: np.random.Generator) -> Task:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from crowd_imi.allocation import ATTEMPTS, most_attempts
+from crowd_imi.allocation import ATTEMPTS, affords_one_more, most_attempts
 from crowd_imi.lifecycle import PAYABLE, VisitState
 from crowd_imi.platforms.base import Platform, PostingState
 from crowd_imi.records import Money, Record
 from crowd_imi.store import Store
-from crowd_imi.store.money import count_undecided, spending_beside
+from crowd_imi.store.money import count_free_places, count_undecided, spending_beside
 from crowd_imi.store.postings import MAIN, is_stopped_here, postings
 from crowd_imi.store.submissions import TaskStanding, count_payable, task_standings
 from crowd_imi.store.tables import Posting, Verdict, Visit
@@ -67,6 +67,8 @@ class Stock:
     """Submissions that the platform may still pay, though nothing is owed here: money for them is kept all the same."""
     elsewhere: int = 0
     """Open tasks of the study's other posting, the pilot or the study itself: promised just as much."""
+    to_come: int = 0
+    """Places that nobody used, by harvest's last word, when whoever comes is let in: late ones don't stand in their way."""
 
     @property
     def short(self) -> tuple[TaskStanding, ...]:
@@ -74,7 +76,7 @@ class Stock:
 
     @property
     def complete(self) -> bool:
-        return not self.open and not self.pending
+        return not self.open and not self.pending and not (self.to_come and self.unaffordable)
 
 
 def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised for)
@@ -101,7 +103,10 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
     pay = study.file.pay
     with store.read() as session:
         every = task_standings(session, ATTEMPTS)
-        offered = {one.label for one in postings(session) if one.platform_id and not is_stopped_here(session, one.id)}
+        posted = [one for one in postings(session) if one.platform_id and not is_stopped_here(session, one.id)]
+        offered = {one.label for one in posted}
+        places = count_free_places(session, [one.id for one in posted if one.label == label])
+        lets_in = affords_one_more(session, pay.cap, price.amount)
         payable = count_payable(session, PAYABLE)
         waiting = count_undecided(session) if undecided is None else undecided
         left = pay.cap - spending_beside(session, PAYABLE, price.amount) - beside
@@ -129,6 +134,7 @@ def take_stock(  # noqa: PLR0913 (whose tasks, and what the money is promised fo
         unpaid=unpaid,
         undecided=waiting,
         elsewhere=elsewhere,
+        to_come=places if lets_in else 0,
     )
 
 

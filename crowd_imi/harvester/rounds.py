@@ -19,7 +19,7 @@ from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.stock import Stock, is_complete, posting_state, take_stock, waits_for_a_verdict
 from crowd_imi.store import Store
-from crowd_imi.store.money import keep_terms
+from crowd_imi.store.money import keep_free_places, keep_terms
 from crowd_imi.store.postings import MAIN, note_state, postings
 from crowd_imi.store.submissions import submission_ids, visits_of
 from crowd_imi.store.tables import Posting
@@ -77,6 +77,8 @@ def _harvest(this: Round) -> Harvest:
         came = visits_of(session, this.posting)
     waits = any(waits_for_a_verdict(study, visit, store.now(), shown_up=this.has_shown_up(visit.id)) for visit in came)
     offered = adjust_places(this, places, stock, more=proposal is None)
+    with store.write() as session:
+        keep_free_places(session, this.posting, max(0, offered - places.used) if this.state is PostingState.OPEN else 0)
     pause_below_floor(this, below=proposal is not None)
     open_tasks = {task.task for task in stock.open}
     return Harvest(
@@ -96,7 +98,7 @@ def _harvest(this: Round) -> Harvest:
         short=_short(this, stock),
         to_compensate=tuple(this.stranded),
         refused=tuple(this.refused),
-        complete=is_complete(stock, None if this.stop_is_news else this.state) and not waits,
+        complete=is_complete(_stock(this), None if this.stop_is_news else this.state) and not waits,
     )
 
 

@@ -20,7 +20,7 @@ BROWSER = {
     "window_height": 720,
     "pixel_ratio": 1.0,
     "zoom": 1.0,
-    "tile_px": 64,
+    "tile_css_px": 64,
     "fullscreen": True,
 }
 

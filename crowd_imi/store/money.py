@@ -15,6 +15,8 @@ HARVESTER = "harvester"
 
 CAP = "cap"
 PRICE = "price"
+FREE_PLACES = "free places/"
+"""What the name begins with under which a posting's number of places that nobody used is noted."""
 UNDECIDED = "undecided/"
 """What the name begins with under which a posting's number of undecided submissions is noted."""
 
@@ -146,6 +148,22 @@ def keep_undecided(session: Session, posting: str, count: int) -> None:
 def count_undecided(session: Session) -> int:
     """Submissions, of every posting, that the platform may still pay though nothing is owed here, by harvest's last word."""
     return sum(int(noted) for noted in session.scalars(select(About.value).where(About.name.startswith(UNDECIDED))))
+
+
+def keep_free_places(session: Session, posting: str, count: int) -> None:
+    """Note how many may still come to a posting, as nobody used their places yet.
+
+    Args:
+        session: in a transaction that writes.
+        posting: our id.
+        count: by what the platform said last; none while nobody is let in.
+    """
+    session.merge(About(name=f"{FREE_PLACES}{posting}", value=str(count)))
+
+
+def count_free_places(session: Session, postings: Collection[str]) -> int:
+    """Places of these postings that somebody may still come with, by harvest's last word."""
+    return sum(_noted(session, f"{FREE_PLACES}{posting}", 0) for posting in postings)
 
 
 def note_paused_below_floor(session: Session, posting: str, *, paused: bool) -> None:

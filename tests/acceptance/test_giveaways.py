@@ -1,4 +1,4 @@
-"""The page can't be cheated: all that the browser receives, of 2,025 trials in 45 visits, says nothing; planted leaks do."""
+"""The page can't be cheated: of either condition's 2,025 trials nothing that the browser receives tells; planted leaks do."""
 
 import hashlib
 import json
@@ -20,6 +20,7 @@ from crowd_imi.pages.tokens import Tokens
 from crowd_imi.plan import load_plan
 from crowd_imi.platforms.opening import Choice
 from crowd_imi.publisher.launch import launch
+from crowd_imi.records import Condition
 from crowd_imi.rehearsal.browser import Browser
 from crowd_imi.rehearsal.doors import LocalDoor
 from crowd_imi.rehearsal.giveaways import Found, How, Overhearing, Received, clues_of, search
@@ -49,22 +50,35 @@ TOML = (
     .replace("batches = 4", "batches = 2")
 )
 
+CONDITIONS = get_args(Condition)
+
 Labels = dict[Secret, NDArray[np.bool_]]
+Sample = tuple[list[Received], Labels]
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return planned_study(tmp_path_factory.mktemp("giveaways"), TOML)
+def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[Condition, Study]:
+    """One of each condition, as catch trials are made in another way there; with the same pictures."""
+    folder = tmp_path_factory.mktemp("giveaways")
+    return {each: planned_study(folder / each, TOML.replace('"natural"', f'"{each}"')) for each in CONDITIONS}
 
 
 @pytest.fixture(scope="module")
-def clean(study: Study) -> tuple[list[Received], Labels]:
-    return receive(study, "clean", VISITS)
+def study(studies: dict[Condition, Study]) -> Study:
+    return studies["natural"]
 
 
-def receive(
-    study: Study, name: str, visits: int, leak: LeakName | None = None, secret: Secret = Secret.ANSWER
-) -> tuple[list[Received], Labels]:
+@pytest.fixture(scope="module")
+def samples(studies: dict[Condition, Study]) -> dict[Condition, Sample]:
+    return {condition: receive(study, "clean", VISITS) for condition, study in studies.items()}
+
+
+@pytest.fixture(scope="module")
+def clean(samples: dict[Condition, Sample]) -> Sample:
+    return samples["natural"]
+
+
+def receive(study: Study, name: str, visits: int, leak: LeakName | None = None, secret: Secret = Secret.ANSWER) -> Sample:
     """All that the real pages send during whole visits, and what a cheater would like to know."""
     plan = load_plan(study.plan)
     with open_stage(study, plan, name, 1) as stage:
@@ -118,19 +132,20 @@ def _labels(store: Store, visit_id: str) -> list[tuple[bool, bool]]:
         return [(main_upper(visit.layout_seed, trial.position) == "max", trial.kind == "catch") for trial in trials]
 
 
-def look_for(sample: tuple[list[Received], Labels], secret: Secret) -> dict[How, Found]:
+def look_for(sample: Sample, secret: Secret) -> dict[How, Found]:
     received, labels = sample
     clues, visit_of = clues_of(received, secret)
     rng = np.random.default_rng(1)
     return {how: search(clues, visit_of, labels[secret], how, rng) for how in get_args(How)}
 
 
+@pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize("secret", list(Secret))
-def test_nothing_that_the_browser_receives_tells_catch_trials_or_the_right_query(study, clean, secret):
-    found = look_for(clean, secret)
+def test_nothing_that_the_browser_receives_tells_catch_trials_or_the_right_query(studies, samples, secret, condition):
+    found = look_for(samples[condition], secret)
     if min(each.p_value for each in found.values()) < 0.001:
         # Waiting times are real ones, so that one run in 500 looks telling by chance. A leak does so every time.
-        found = look_for(receive(study, f"again-{secret}", VISITS), secret)
+        found = look_for(receive(studies[condition], f"again-{secret}", VISITS), secret)
     assert min(each.p_value for each in found.values()) >= 0.001, found
 
 
@@ -140,8 +155,10 @@ def test_the_same_classifier_finds_a_planted_leak(study, leak, secret):
     assert_found(look_for(receive(study, f"leak-{leak}-{secret}", SOME_VISITS, leak, secret), secret))
 
 
-def test_the_sample_is_as_large_as_it_says(clean):
-    received, labels = clean
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_the_sample_is_as_large_as_it_says(studies, samples, condition):
+    assert [arm.condition for arm in studies[condition].file.arms] == [condition]
+    received, labels = samples[condition]
     assert [len(visit.answers) for visit in received] == VISITS * [TRIALS]
     assert len(labels[Secret.KIND]) == VISITS * TRIALS >= 2000
     assert labels[Secret.KIND].sum() == VISITS * CATCH
@@ -151,12 +168,12 @@ Change = Callable[[Received, NDArray[np.bool_]], Received]
 
 
 @pytest.fixture(scope="module")
-def some(clean) -> tuple[list[Received], Labels]:
+def some(clean) -> Sample:
     received, labels = clean
     return received[:SOME_VISITS], {secret: each[: SOME_VISITS * TRIALS] for secret, each in labels.items()}
 
 
-def plant(sample: tuple[list[Received], Labels], secret: Secret, change: Change) -> tuple[list[Received], Labels]:
+def plant(sample: Sample, secret: Secret, change: Change) -> Sample:
     """The same visits, had the pages told a secret."""
     received, labels = sample
     truths = labels[secret].reshape(len(received), -1)

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import harvest
-from benchmarks.counted_standins import MINUTE, START, Name
+from benchmarks import harvest, simulated_crowd
+from benchmarks.counted_standins import MINUTE, START, Name, standin
+from benchmarks.fortnight import Fortnight, mail
 from benchmarks.fortnight_study import Size
 from benchmarks.published_harvest import compare
+from crowd_imi.harvester import status
+from crowd_imi.platforms.base import price
 
 SMALL = Size(arms=2, tasks_per_arm=2, round_minutes=480, days=7, kills=0.5)
+SCARCE = Size(arms=2, tasks_per_arm=5, round_minutes=480, days=5, kills=0.3)
 PAPER = Size(tasks_per_arm=63, kills=0.5)
 
 
@@ -46,6 +50,38 @@ def test_what_ours_made_of_the_responses_is_read_from_its_store(told):
     assert (ours["paid_not_read"], ours["short_tasks"]) == (0, 0)
     # Rounds are eight hours apart, and events are looked at halfway: a response is never read before it came.
     assert 0 < ours["hours_until_read"] < 48
+
+
+def test_a_cap_that_binds_is_spent_and_never_passed_through_kills_and_faults(tmp_path: Path, monkeypatch):
+    for name, value in harvest.ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    # Of 11 who are paid about 7 are excluded and have to be replaced; who is late is owed beside who replaced them.
+    monkeypatch.setattr(simulated_crowd, "EXCLUDED", 0.6)
+    monkeypatch.setattr(simulated_crowd, "LATE", 0.2)
+    with standin("prolific", tmp_path / "standin") as platform, mail(platform, tmp_path / "study", SCARCE.seed) as post:
+        fortnight = Fortnight(tmp_path / "study", SCARCE, platform, post, cap_share=1.15)
+        tally = fortnight.run()
+        figures, books = harvest.measure(fortnight), platform.ask("GET", "books")
+        now = status(fortnight.study, fortnight.store, fortnight.platform)
+    pay = fortnight.study.file.pay
+    each = price(fortnight.platform, pay.reward_money).amount
+    # 279 cents and a third of that for Prolific; 1.15 × 10 tasks are 11.5 of them.
+    assert (each, pay.cap) == (372, 4278)
+    assert (figures["over_cap"], figures["paid_twice"]) == (0, 0)
+    spent = sum(paid["amount"] + paid["fee"] for paid in books["rewards"])
+    assert books["bonuses"] == [] and spent == now.spent.amount
+    # What isn't spent is less than a reward, beside what is kept for free places: Prolific takes none back.
+    assert 0 <= pay.cap - spent - now.places_free * each < each
+    assert now.complete == (now.places_free == 0)  # whoever came would be let in
+    # Whoever is owed and isn't paid is told of, at every look.
+    assert tally.told is not None
+    assert figures["unpaid"] == tally.told.held == now.held.amount / each
+    assert tally.told.to_compensate == () and tally.told.refused == ()
+    assert figures["unpaid"] == 0 or any("raise pay.cap" in remark for remark in now.remarks)
+    # Every task without a valid response is named, and so is the way out.
+    short = {f"{task.arm}/{task.number}" for task in now.tasks if task.where == "short"}
+    assert set(tally.told.short) == short and len(short) == figures["short_tasks"] > 0
+    assert any(f"{len(short)} tasks get nobody below the cap: raise pay.cap" in line for line in now.next)
 
 
 @pytest.mark.soak

@@ -5,8 +5,11 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import FrameLocator, Page
+from playwright.sync_api import Frame, FrameLocator, Locator, Page
+from sqlalchemy import select
 
+from crowd_imi.store import Store
+from crowd_imi.store.tables import Event
 from tests.browser.conftest import Site
 
 OTHER = {"upper": "lower", "lower": "upper"}
@@ -21,6 +24,18 @@ def verdict(page: Page | FrameLocator) -> str:
     """What the page says once Continue appears."""
     page.locator(".continue:enabled").wait_for()
     return page.locator(".trial .verdict").inner_text()
+
+
+def fullscreen(page: Page | Frame | FrameLocator) -> Locator:
+    """The page, while it is in fullscreen."""
+    return page.locator("html:fullscreen")
+
+
+def fullscreen_changes(store: Store) -> list[tuple[str, int, bool]]:
+    """Step, position and whether it is fullscreen since, of every change in the store that is kept."""
+    with store.read() as session:
+        changes = session.scalars(select(Event).where(Event.kind == "fullscreen").order_by(Event.id)).all()
+    return [(change.detail["step"], change.detail["position"], change.detail["fullscreen"]) for change in changes]
 
 
 def go_on(page: Page | FrameLocator) -> None:

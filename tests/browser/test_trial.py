@@ -55,6 +55,11 @@ def open_trial(page: Page, site: Site, token: str) -> None:
 
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_the_whole_trial_is_visible_without_scrolling(site: Site, browser: Browser, token: str, ratio: float):
+    see_in_every_window(browser, site, token, ratio)
+
+
+def see_in_every_window(browser: Browser, site: Site, token: str, ratio: float) -> None:
+    """Nothing of a visit's trial ends beyond a window of any of the sizes, and nothing scrolls."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, device_scale_factor=ratio)
     page = open_window(context).page
     open_trial(page, site, token)

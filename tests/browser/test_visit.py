@@ -15,6 +15,7 @@ from tests.browser.person import (
     answer,
     button,
     fail_practice_but_for_one,
+    fullscreen,
     go_on,
     pass_practice,
     pass_practice_by,
@@ -231,6 +232,18 @@ def test_going_back_by_mistake_loses_nothing(site: Site, window: Window):
     assert page.url == f"{site.pages}/visit"
     page.locator("#jspsych-instructions-next").click()
     page.get_by_text("2/").wait_for()
+
+
+def test_who_starts_is_in_fullscreen_and_after_a_reload_again(site: Site, window: Window):
+    page = window.page
+    page.goto(f"{site.pages}/visit#{pass_practice(site, 'fills-the-screen')}")
+    for _ in range(2):
+        button(page, "Start")
+        expect(fullscreen(page)).to_have_count(1)
+        page.locator(".trial").wait_for()
+        page.reload()
+        page.get_by_role("button", name="Start").wait_for()
+        expect(fullscreen(page)).to_have_count(0)
 
 
 def test_who_declines_is_thanked_and_asked_nothing_more(site: Site, window: Window):

@@ -28,7 +28,7 @@ from sqlalchemy import select
 
 from crowd_imi.allocation import Arrival, arrive, hand_in
 from crowd_imi.errors import PlatformError, Refused
-from crowd_imi.harvester import Harvest, harvest
+from crowd_imi.harvester import Harvest, harvest, status
 from crowd_imi.harvester.collect import Known
 from crowd_imi.lifecycle import HOLDS_TASK, PAYABLE, Action, PlatformStatus, VisitState, action_for, move
 from crowd_imi.platforms.base import Capability, PostingState
@@ -313,7 +313,8 @@ class World:
             if not (filled and wanted):
                 break
             self.newcomers += wanted
-            self.step([(person, "waits") for person in range(self.newcomers - wanted, self.newcomers)])
+            self.step([(person, "begins") for person in range(self.newcomers - wanted, self.newcomers)])
+            self.pass_time(11)
             self.step([(person, "finishes well") for person in range(self.newcomers - wanted, self.newcomers)])
         done = self.round("whole", 0)  # pays late ones from the money of places that the round before closed
         again = self.round("whole", 0)
@@ -402,8 +403,26 @@ def test_any_order_of_events_keeps_the_rules(world: World):
     assert go_through(world, 12, derandomize=True) >= 200
 
 
+def test_a_study_isnt_complete_while_whoever_comes_to_a_free_place_is_let_in(world: World):
+    world.begin("prolific", TASKS)
+    for what in ("begins", "times out there", "answers badly", "presses the button"):
+        world.step([(person, what) for person in range(HERE)])
+        world.round("whole", 0)
+    # All who came were late and wrong: their rewards fill the cap, and their places are free again.
+    newcomers = range(PEOPLE, PEOPLE + TASKS)
+    for coming, complete in ((newcomers[: TASKS - HERE], False), (newcomers[TASKS - HERE :], True)):
+        assert not world.round("whole", 0).complete
+        world.step([(person, "begins") for person in coming])
+        world.pass_time(11)
+        world.step([(person, "finishes well") for person in coming])
+        assert world.round("whole", 0).complete == complete
+        world.check()
+    now = status(world.study, world.store, world.board)
+    assert now.complete and [arm.valid for arm in now.arms] == [TASKS // 2, TASKS // 2] and world.board.free == 0
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("batch", range(4))
 def test_twenty_thousand_orders_of_events_keep_the_rules(world: World, batch: int):
     """Five thousand different ones in each batch, others in each run; hypothesis tries some twice."""
-    assert go_through(world, 9000 // PEOPLE, derandomize=False) >= 5000
+    assert go_through(world, 12_000 // PEOPLE, derandomize=False) >= 5000
