@@ -107,7 +107,8 @@ def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
         yield from _coming(stock, free, under_way, more=not below_floor)
     if stock.unaffordable:
         which = _named(stock.unaffordable)
-        yield f"{len(stock.unaffordable)} tasks get nobody below the cap: raise pay.cap in study.toml ({which})"
+        but = " but who comes to a free place" if stock.to_come else ""
+        yield f"{len(stock.unaffordable)} tasks get nobody below the cap{but}: raise pay.cap in study.toml ({which})"
     if label == PILOT and stock.complete and not waiting:
         people = len(stock.valid) + len(stock.exhausted)
         yield f"nothing more: the pilot has had its {people} people, and {len(stock.valid)} of them would count in the study"
@@ -136,7 +137,7 @@ def _coming(stock: Stock, free: int, under_way: int, *, more: bool) -> Iterator[
         yield f"no more places are offered until the top-up is paid ({PAY_TOP_UP}); the harvest after that goes on"
     elif missing > 0:
         yield f"the next harvest offers {missing} more {'place' if missing == 1 else 'places'}"
-    coming = min(free, len(stock.open))
+    coming = min(free, len(stock.open) + (len(stock.unaffordable) if stock.to_come else 0))
     awaited = [f"{coming} to come"] * bool(coming) + [f"{under_way} at it"] * bool(under_way)
     if awaited:
         yield f"waiting for {' and '.join(awaited)}"

@@ -412,6 +412,8 @@ def test_a_study_isnt_complete_while_whoever_comes_to_a_free_place_is_let_in(wor
     newcomers = range(PEOPLE, PEOPLE + TASKS)
     for coming, complete in ((newcomers[: TASKS - HERE], False), (newcomers[TASKS - HERE :], True)):
         assert not world.round("whole", 0).complete
+        said = status(world.study, world.store, world.board).next
+        assert f"waiting for {HERE if complete else TASKS} to come" in said
         world.step([(person, "begins") for person in coming])
         world.pass_time(11)
         world.step([(person, "finishes well") for person in coming])
