@@ -15,7 +15,8 @@ MIN_PSNR_SMALL = 44.0
 """Decibels that a tile under ``SMALL`` pixels keeps.
 
 A unit averages the codec's noise over its image, and a small image has less to average over: at 64 px, 38 dB moved activations
-by up to 2.6 % of their unit's range and 42 dB by up to 2.1 %, as networks trained on different processors differ; 2 % are allowed."""
+by up to 2.6 % of their unit's range and 42 dB by up to 2.1 %, as networks trained on different processors differ; 2 % are
+allowed."""
 SMALL = 128
 
 
