@@ -11,7 +11,7 @@ from crowd_imi.lifecycle import PAYABLE, PlatformStatus
 from crowd_imi.platforms.base import Capability, PostingState
 from crowd_imi.records import Money
 from crowd_imi.stock import Stock
-from crowd_imi.store.money import count_intents, intents_in, is_paused_below_floor, note_paused_below_floor
+from crowd_imi.store.money import count_in_flight, count_intents, intents_in, is_paused_below_floor, note_paused_below_floor
 from crowd_imi.store.postings import MAIN
 from crowd_imi.store.submissions import NEVER_SHOWN, visits_of
 from crowd_imi.store.tables import Posting
@@ -128,8 +128,9 @@ def _raise(this: Round, offered: int, target: int, stock: Stock) -> int:
         subject = _unused(session, this.posting, target) or (
             f"{this.posting}/{count_intents(session, 'places', f'{this.posting}/') + 1}/{target}"
         )
+        unpaid = stock.unpaid - count_in_flight(session, PAYABLE)
     call = PaidCall("places", subject, Money(amount=more * this.price.amount, currency=this.price.currency))
-    reserved = (stock.unpaid + stock.undecided + len(stock.open) - more + stock.elsewhere) * this.price.amount
+    reserved = (unpaid + stock.undecided + len(stock.open) - more + stock.elsewhere) * this.price.amount
 
     def set_places() -> str:
         this.platform.set_places(this.platform_posting, target)

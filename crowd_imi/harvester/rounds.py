@@ -14,12 +14,13 @@ from crowd_imi.harvester.undecided import note_undecided
 from crowd_imi.harvester.verdicts import judge
 from crowd_imi.keys import study_key
 from crowd_imi.ledger import HeldLease, lease
+from crowd_imi.lifecycle import PAYABLE
 from crowd_imi.platforms.base import Platform, PostingState, price
 from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.stock import Stock, is_complete, posting_state, take_stock, waits_for_a_verdict
 from crowd_imi.store import Store
-from crowd_imi.store.money import keep_free_places, keep_terms
+from crowd_imi.store.money import count_in_flight, keep_free_places, keep_terms
 from crowd_imi.store.postings import MAIN, note_state, postings
 from crowd_imi.store.submissions import submission_ids, visits_of
 from crowd_imi.store.tables import Posting
@@ -69,7 +70,9 @@ def _harvest(this: Round) -> Harvest:
     offered = _offered(this)
     free = count_places(this, offered).promised(stock) + stock.elsewhere
     settled = settle(this, stock.unpaid, free)
-    rewarded = pay_by_rule(this, (stock.unpaid - settled.paid + free) * this.price.amount)
+    with store.read() as session:
+        unpaid = stock.unpaid - settled.paid - count_in_flight(session, PAYABLE)
+    rewarded = pay_by_rule(this, (unpaid + free) * this.price.amount)
     places = count_places(this, offered)
     stock = _stock(this)
     with store.read() as session:

@@ -7,9 +7,9 @@ from crowd_imi.errors import CapReached, PlatformError
 from crowd_imi.harvester.approvals import approve_once
 from crowd_imi.harvester.context import Round
 from crowd_imi.ledger import IntentState, PaidCall
-from crowd_imi.lifecycle import Action, Payment, PlatformStatus, VisitState, action_for
+from crowd_imi.lifecycle import PAYABLE, Action, Payment, PlatformStatus, VisitState, action_for
 from crowd_imi.store import Store
-from crowd_imi.store.money import COMPENSATION, find_intent
+from crowd_imi.store.money import COMPENSATION, count_in_flight, find_intent
 from crowd_imi.store.submissions import visits_to_pay
 from crowd_imi.store.tables import Visit
 
@@ -41,7 +41,9 @@ def settle(this: Round, unpaid: int, promised: int) -> Settled:
         waiting = visits_to_pay(session, this.posting, JUDGED)
     late = [visit for visit in waiting if visit.left_at is not None]
     outcomes = [_pay(this, visit, 0) for visit in waiting if visit.left_at is None]
-    others = unpaid - outcomes.count("paid") - len(late) + promised
+    with this.store.read() as session:
+        in_flight = count_in_flight(session, PAYABLE, in_time_only=True)
+    others = unpaid - outcomes.count("paid") - len(late) - in_flight + promised
     outcomes += [_pay(this, visit, others * this.price.amount) for visit in late]
     return Settled(outcomes.count("paid"), outcomes.count("held"))
 

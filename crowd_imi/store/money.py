@@ -90,6 +90,19 @@ def count_stand_ins(session: Session, states: Collection[str], *, in_time_only: 
     return session.scalar(counted) or 0
 
 
+def count_in_flight(session: Session, states: Collection[str], *, in_time_only: bool = False) -> int:
+    """Rewards among those that ``count_payable`` counts as unpaid that were sent without an answer: they count as spent already.
+
+    Args:
+        session: only read.
+        states: as for ``count_payable``.
+        in_time_only: as for ``count_payable``.
+    """
+    sent = exists().where(Intent.operation == "approve", Intent.state == "open", Intent.subject == Visit.id)
+    chosen = select(func.count()).select_from(Visit).where(is_payable(states, in_time_only), Visit.payment == "unpaid", sent)
+    return session.scalar(chosen) or 0
+
+
 def stray_spending(session: Session) -> int:
     """What was paid, here or on the platform, for submissions that have no visit here, in minor units."""
     chosen = select(func.sum(Intent.amount)).where(

@@ -164,7 +164,9 @@ def test_the_command_prints_one_document(study, leak):
     command += ["--participants", "12", "--cheaters", "0"] if leak is None else ["--participants", "12", "--leak", leak]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     document = json.loads(done.stdout)
-    assert (document["participants"], document["ended"], document["lost"]) == (12, "participants", 0)
+    assert (document["participants"], document["lost"]) == (12, 0)
+    # Twelve cheaters may happen to finish the last task; twelve who take part as people do are too few.
+    assert document["ended"] == "participants" or (leak is not None and document["ended"] == "complete")
     if leak is None:
         # Twelve participants aren't enough for the one who comes twice to find a second place in any case.
         assert document["cheaters"] is None

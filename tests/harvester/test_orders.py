@@ -423,6 +423,22 @@ def test_a_study_isnt_complete_while_whoever_comes_to_a_free_place_is_let_in(wor
     assert now.complete and [arm.valid for arm in now.arms] == [TASKS // 2, TASKS // 2] and world.board.free == 0
 
 
+def test_a_reward_that_was_cut_off_and_cannot_be_sent_again_is_kept_money_for_once(world: World):
+    world.begin("prolific", TASKS + 2)
+    people = range(3)
+    world.step([(person, "begins" if person in people else "gives the place back") for person in range(HERE)])
+    world.pass_time(11)
+    world.step([(person, "finishes badly") for person in people])
+    calls_before_the_last_reward = 5
+    world.round("fails before", calls_before_the_last_reward)
+    assert len(world.board.rewarded) == 2
+    cut_off = next(s for person in people if (s := world.visits[person][1]) not in world.board.rewarded)
+    world.step([(person, "is in a state unheard of") for person in people if world.visits[person][1] == cut_off])
+    done = world.round("whole", 0)
+    # Two are paid, one may be: of the cap's 26 rewards 23 are left, for 24 tasks.
+    assert done.places == len(people) + TASKS - 1 and len(done.short) == 1
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("batch", range(4))
 def test_twenty_thousand_orders_of_events_keep_the_rules(world: World, batch: int):

@@ -9,7 +9,7 @@ After each step, whatever came before it:
 3. The view says the same as the store: how many answers, how many right, and the layout that was shown first.
 4. A tab that isn't the newest can do nothing.
 5. The task is held by one visit at most, also by a late one that wants it back, and a visit's state only moves along
-   ``lifecycle.FOLLOWS``. Whoever comes is let in if nobody holds it, and only then.
+   ``lifecycle.FOLLOWS``. Whoever comes is let in if nobody holds it or finished it late, and only then.
 6. A visit is submitted only when everything is answered, and once.
 
 At the end the visit, if it isn't over, can be finished.
@@ -19,10 +19,10 @@ import copy
 import itertools
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import delete, event, func, select, update
+from sqlalchemy import and_, delete, event, func, or_, select, update
 
 from crowd_imi.allocation import release_expired
 from crowd_imi.lifecycle import FOLLOWS, HOLDS_TASK, UNDER_WAY, VisitState, move
@@ -32,7 +32,7 @@ from tests.pages.visitor import Visitor, right_row, wrong_row
 from tests.tiny import STUDY_TOML
 
 EXAMPLES, STEPS = 50, 15
-SOAK_EXAMPLES = 10_000
+SOAK_EXAMPLES, SOAK_BATCHES = 10_000, 4
 TWO_ARMS = STUDY_TOML[STUDY_TOML.index("[[arms]]") : STUDY_TOML.index("[panels]")]
 ONE_ARM = '[[arms]]\nmodel = "toy"\ncondition = "natural"\nunits = 2\nresponses = 1\n\n'
 SHORT = (
@@ -41,6 +41,7 @@ SHORT = (
     .replace("min_row_choices = 1", "min_row_choices = 0")
 )
 """One task of three trials."""
+TRIALS = 3
 OVER = ("declined", "failed_practice", "done", "incompatible")
 TABLES = (Answer, PracticeAnswer, Event, PageTime, Visit)
 
@@ -158,7 +159,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def submit(self):
         reply = self.ask(lambda tab: tab.post("/api/submit", {"feedback": "fine"}))
-        assert reply.status_code != 200 or len(self.answers) == 3
+        assert reply.status_code != 200 or len(self.answers) == TRIALS
 
     @rule()
     def reload(self):
@@ -190,8 +191,11 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def somebody_else_comes(self):
+        finished = select(Answer.visit_id).group_by(Answer.visit_id).having(func.count() == TRIALS)
+        # An arrival first takes in who answered everything late, and gives back the task.
+        may_hold = or_(Visit.holds_task, and_(Visit.state == "timed_out", Visit.id.in_(finished)))
         with self.run.store.read() as session:
-            held = session.scalar(select(func.count()).where(Visit.holds_task))
+            held = session.scalar(select(func.count()).where(may_hold))
         name = f"neighbour-{next(self.names)}"
         submission = self.run.platform.take(self.run.posting, name).id
         other = Visitor(self.run.app)
@@ -233,7 +237,7 @@ class Machine(RuleBasedStateMachine):
         assert [answer.position for answer in answers] == list(range(len(self.answers)))
         assert [(answer.block, answer.position, answer.row) for answer in practice] == self.practice
         assert reachable(self.state, visit.state), (self.state, visit.state)
-        assert visit.submitted_at is None or len(self.answers) == 3
+        assert visit.submitted_at is None or len(self.answers) == TRIALS
         assert self.submitted_at in (None, visit.submitted_at)
         if visit.state == "submitted" != self.state:
             type(self).lost_to_others += not visit.holds_task
@@ -290,7 +294,7 @@ def reachable(before, after):
     return VisitState(after) in seen
 
 
-def explore(make_run, monkeypatch, examples):
+def explore(make_run, monkeypatch, examples, batch=0):
     monkeypatch.setattr(Pace, "take", lambda *_: None)
     run = make_run(SHORT)
     run.platform.set_places(run.posting, STEPS)  # more than tasks: it is the pages that turn people away
@@ -309,7 +313,7 @@ def explore(make_run, monkeypatch, examples):
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(machine, settings=chosen)
+    run_state_machine_as_test(seed(batch)(machine), settings=chosen)
     return machine
 
 
@@ -318,6 +322,7 @@ def test_every_order_of_events_keeps_what_was_acknowledged(make_run, monkeypatch
 
 
 @pytest.mark.soak
-def test_ten_thousand_orders_of_events_keep_what_was_acknowledged(make_run, monkeypatch):
-    machine = explore(make_run, monkeypatch, SOAK_EXAMPLES)
-    assert machine.lost_to_others >= 100  # what happens so rarely did happen
+@pytest.mark.parametrize("batch", range(1, SOAK_BATCHES + 1))
+def test_ten_thousand_orders_of_events_keep_what_was_acknowledged(make_run, monkeypatch, batch):
+    machine = explore(make_run, monkeypatch, SOAK_EXAMPLES // SOAK_BATCHES, batch)
+    assert machine.lost_to_others >= 20  # what happens so rarely did happen
