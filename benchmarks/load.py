@@ -157,37 +157,60 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
     rng = Random(plan["seed"])
     crowds = 1 + late_crowds(plan["searches"])
     size = len(plan["tokens"]) // crowds
-    parts = [plan["tokens"][number * size : (number + 1) * size] for number in range(crowds)]
-    ours, bare = (Crowd(plan, parts[0], kind) for kind in (False, True))
+    first, *late = (Pair(plan, plan["tokens"][number * size : (number + 1) * size]) for number in range(crowds))
+    pairs = await windows(first, plan, rng)
+    floors = await searches(late, plan, rng)
+    return {
+        "pairs": pairs,
+        "floors": floors,
+        "acknowledged": [count for pair in (first, *late) for count in pair.ours.acknowledged],
+        "bare_acknowledged": sum(sum(pair.bare.acknowledged) for pair in (first, *late)),
+    }
+
+
+class Pair:
+    """The same people at the pages and at the bare application."""
+
+    def __init__(self, plan: dict[str, Any], tokens: list[str]) -> None:
+        self.ours, self.bare = (Crowd(plan, tokens, kind) for kind in (False, True))
+
+    def in_turn(self, number: int) -> list[tuple[str, Crowd]]:
+        """Both with their names: every other time the other one first."""
+        both = [("ours", self.ours), ("bare", self.bare)]
+        return both if number % 2 == 0 else both[::-1]
+
+    def close(self) -> None:
+        self.ours.close()
+        self.bare.close()
+
+
+async def windows(pair: Pair, plan: dict[str, Any], rng: Random) -> list[dict[str, Any]]:
+    """What both took at the given rate, window by window."""
     # Until each worker has met most of the tasks, as it has when people come one by one.
-    await ours.window(plan["rate"], plan["warm_up_s"], rng)
-    await bare.window(plan["rate"], plan["warm_up_s"] / 4, rng)
-    pairs = []
+    await pair.ours.window(plan["rate"], plan["warm_up_s"], rng)
+    await pair.bare.window(plan["rate"], plan["warm_up_s"] / 4, rng)
+    found = []
     for number in range(plan["windows"]):
-        both = [(ours, "ours"), (bare, "bare")]
-        found = {}
-        for crowd, name in both if number % 2 == 0 else reversed(both):
-            found[name] = (await crowd.window(plan["rate"], plan["window_s"], rng)).document()
-        pairs.append(found)
-    for crowd in (ours, bare):
-        crowd.close()
-    acknowledged, stored_bare = ours.acknowledged, sum(bare.acknowledged)
+        turns = pair.in_turn(number)
+        found.append({name: (await crowd.window(plan["rate"], plan["window_s"], rng)).document() for name, crowd in turns})
+    pair.close()
+    return found
+
+
+async def searches(pairs: list[Pair], plan: dict[str, Any], rng: Random) -> list[dict[str, Any]]:
+    """The highest rates of both, search by search; each pair makes two of the searches."""
     floors: list[dict[str, Any]] = []
-    for part, tokens in enumerate(parts[1:]):
-        late, late_bare = (Crowd(plan, tokens, kind) for kind in (False, True))
-        for crowd in (late, late_bare):
+    for part, pair in enumerate(pairs):
+        for crowd in (pair.ours, pair.bare):
             await crowd.window(plan["rate"], plan["floor_s"], rng)  # connections are made, and a first answer costs more
         for number in range(2 * part, min(2 * part + 2, plan["searches"])):
-            both = [(late, "ours"), (late_bare, "bare")]
             found = {}
-            for crowd, name in both if number % 2 == 0 else reversed(both):
+            for name, crowd in pair.in_turn(number):
                 near = floors[-1][name]["rate"] / plan["floor_step"] ** 2 if floors else 0.0
                 found[name] = await floor(crowd, plan, near or plan["floor_from"], rng)
             floors.append(found)
-        for crowd in (late, late_bare):
-            crowd.close()
-        acknowledged, stored_bare = acknowledged + late.acknowledged, stored_bare + sum(late_bare.acknowledged)
-    return {"pairs": pairs, "floors": floors, "acknowledged": acknowledged, "bare_acknowledged": stored_bare}
+        pair.close()
+    return floors
 
 
 def late_crowds(searches: int) -> int:

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from crowd_imi.study import ExclusionSection, Study
 
 Watch = Annotated[
-    bool, typer.Option("--watch", help="Go on until every task has its valid response or is short, and nothing was refused.")
+    bool,
+    typer.Option(
+        "--watch",
+        help="Go on until every task has its valid response, or is short with no place left that somebody may take, and "
+        "nothing was refused.",
+    ),
 ]
 Every = Annotated[float, typer.Option(metavar="SECONDS", min=1, help="With --watch: how often, give or take a tenth.")]
 Queue = Annotated[

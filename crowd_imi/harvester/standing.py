@@ -1,10 +1,11 @@
 """Where a study stands: read only, and without the right to spend."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 
-from crowd_imi.harvester.context import KNOWN, OCCUPYING, held_by_unknown
+from crowd_imi.harvester.comparison import Reported, compare
+from crowd_imi.harvester.context import OCCUPYING, held_by_unknown
 from crowd_imi.harvester.elsewhere import count_elsewhere, noticed
 from crowd_imi.harvester.progress import (
     attrition,
@@ -12,14 +13,13 @@ from crowd_imi.harvester.progress import (
     surplus_visits,
     unit_statuses,
 )
-from crowd_imi.harvester.records import ClosingRemark, ClosingRemarks, Difference, Status
+from crowd_imi.harvester.records import ClosingRemark, ClosingRemarks, Status
 from crowd_imi.harvester.rules import top_up
-from crowd_imi.harvester.strays import strays_of
 from crowd_imi.harvester.undecided import undecided
 from crowd_imi.keys import study_key
 from crowd_imi.ledger import Books, books
-from crowd_imi.lifecycle import UNDER_WAY, Action, Payment, PlatformStatus, VisitState, action_for
-from crowd_imi.platforms.base import Capability, Platform, price
+from crowd_imi.lifecycle import UNDER_WAY, VisitState
+from crowd_imi.platforms.base import Platform, price
 from crowd_imi.promises import promised
 from crowd_imi.records import Money
 from crowd_imi.stock import (
@@ -33,13 +33,12 @@ from crowd_imi.stock import (
     take_stock,
     task_statuses,
     together,
-    waits_for_a_verdict,
 )
 from crowd_imi.store import Store
 from crowd_imi.store.money import is_paused_below_floor
 from crowd_imi.store.postings import MAIN, PILOT, postings
-from crowd_imi.store.submissions import NEVER_SHOWN, submission_ids, verdicts, visits_of, visits_with_remarks
-from crowd_imi.store.tables import Posting, Visit
+from crowd_imi.store.submissions import submission_ids, verdicts, visits_of, visits_with_remarks
+from crowd_imi.store.tables import Posting
 from crowd_imi.study import Study
 
 _LEFT = (VisitState.DECLINED, VisitState.RETURNED, VisitState.TIMED_OUT)
@@ -88,19 +87,12 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
             "paused_by_harvest": posting is not None and is_paused_below_floor(session, posting.id),
         }
         promised_in_all = committed(session, stock, each, bonuses.beside)
-    # Where only those are listed who handed in, others are at it.
-    unlisted = None if Capability.LISTS_ACTIVE in platform.capabilities else PlatformStatus.ACTIVE.value
-    there = {visit.id: said[visit.posting_id].get(submissions.get(visit.id, ""), unlisted) for visit in everybody}
-    ours = [visit for visit in everybody if unlisted and visit.id in submissions]
-    unseen = {visit.id for visit in ours if submissions[visit.id] not in said[visit.posting_id]}
-    judging = sum(waits_for_a_verdict(study, visit, store.now(), shown_up=visit.id not in unseen) for visit in everybody)
-    missing = [visit.id for visit in everybody if visit.id in unseen and visit.platform_state == NEVER_SHOWN]
-    paying = _to_pay([visit for visit in everybody if visit.id not in missing], there)
+    compared = compare(study, store, platform, everybody, Reported(said, submissions))
     at_it = any(visit.state in UNDER_WAY for visit in everybody)
-    strays = _strays(said, submissions, everybody)
     taken = sum(status in OCCUPYING for status in statuses.values())
     if posting is not None and posting.platform_id is not None:
         taken += held_by_unknown(platform, posting.platform_id, statuses)
+    free = max(0, places - taken)
     going_on = stock if label == MAIN else pilots
     ended = Counter(visit.state for visit in visits)
     return Status(
@@ -117,7 +109,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         left={state.value: ended[state] for state in _LEFT if ended[state]},
         surplus=surplus,
         places=places,
-        places_free=max(0, places - taken),
+        places_free=free,
         reward=study.file.pay.reward_money,
         spent=_money(study, ledger.spent),
         committed=_money(study, promised_in_all - ledger.held_of_owed),
@@ -125,14 +117,14 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
         cap=study.file.pay.cap_money,
         left_over=_money(study, max(0, study.file.pay.cap - promised_in_all + ledger.held_of_owed)),
         top_up=proposal,
-        differences=_differences(everybody, there),
-        strays=strays.total(),
-        strays_are=dict(sorted(strays.items())),
+        differences=compared.differences,
+        strays=sum(compared.strays.values()),
+        strays_are=compared.strays,
         events_elsewhere=_elsewhere(study, told, {*chain(*said.values()), *submissions.values()}),
-        remarks=_remarks(ledger, missing, platform.name),
+        remarks=_remarks(ledger, compared.missing, platform.name),
         closing_remarks=wrote,
-        next=() if state is None else tuple(next_steps(going_on, judging, paying, max(0, places - taken), state, label, **pay)),
-        complete=all_complete({MAIN: stock, PILOT: pilots}, states) and not judging and not at_it,
+        next=() if state is None else tuple(next_steps(going_on, compared.judging, compared.to_pay, free, state, label, **pay)),
+        complete=all_complete({MAIN: stock, PILOT: pilots}, states) and not compared.judging and not at_it,
     )
 
 
@@ -162,43 +154,8 @@ def _pilot(study: Study, store: Store, stock: Stock) -> ArmStatus | None:
     return together("pilot", [arm_status(arm.id, stock, judged) for arm in study.file.arms])
 
 
-def _to_pay(visits: Sequence[Visit], there: Mapping[str, str | None]) -> int:
-    """How many are owed their reward, with a verdict or before it."""
-    return sum(visit.payment == Payment.UNPAID and action_for(visit.state, there[visit.id]) is Action.PAY for visit in visits)
-
-
-def _strays(said: Mapping[str, Mapping[str, str]], submissions: dict[str, str], visits: Sequence[Visit]) -> Counter[str]:
-    """Status → submissions that have a place of any posting, or may have, and no visit here.
-
-    Args:
-        said: posting → submission → its status.
-        submissions: visit → the platform's id of its submission.
-        visits: of all postings.
-    """
-    found: Counter[str] = Counter()
-    for posting, statuses in said.items():
-        ours = {visit.id for visit in visits if visit.posting_id == posting}
-        strays = (statuses[stray] for stray in strays_of(dict(statuses), submissions, ours))
-        found.update(status for status in strays if status in OCCUPYING or status not in KNOWN)
-    return found
-
-
 def _elsewhere(study: Study, told: Collection[str], ours: Collection[str]) -> int:
     return count_elsewhere(told, study_key(study.key), ours) if told else 0
-
-
-def _differences(visits: Sequence[Visit], there: Mapping[str, str | None]) -> tuple[Difference, ...]:
-    """Pairs that don't fit and won't by themselves, and who was paid here and isn't approved there."""
-    found: dict[tuple[str, str, str], list[str]] = {}
-    for visit in visits:
-        status = there[visit.id]
-        unpaid_there = visit.payment == Payment.PAID and status != PlatformStatus.APPROVED
-        if unpaid_there or action_for(visit.state, status) is Action.SHOW:
-            found.setdefault((visit.state, visit.payment, status or "unknown"), []).append(visit.id)
-    return tuple(
-        Difference(visits=len(which), which=tuple(which), here=here, payment=payment, there=status)
-        for (here, payment, status), which in sorted(found.items())
-    )
 
 
 def _remarks(ledger: Books, missing: Sequence[str], platform: str) -> tuple[str, ...]:
