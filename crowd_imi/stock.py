@@ -13,7 +13,7 @@ from crowd_imi.records import Money, Record
 from crowd_imi.store import Store
 from crowd_imi.store.money import count_free_places, count_undecided, spending_beside
 from crowd_imi.store.postings import MAIN, is_stopped_here, postings
-from crowd_imi.store.submissions import TaskStanding, count_payable, task_standings
+from crowd_imi.store.submissions import NEVER_SHOWN, TaskStanding, count_payable, task_standings
 from crowd_imi.store.tables import Posting, Verdict, Visit
 from crowd_imi.study import Study
 
@@ -178,16 +178,9 @@ def all_complete(stocks: Mapping[str, Stock], states: Mapping[str, PostingState]
     return MAIN in states and all(is_complete(stocks[label], state) for label, state in states.items())
 
 
-def waits_for_a_verdict(study: Study, visit: Visit, now: int, *, shown_up: bool) -> bool:
-    """Whether somebody is to be judged; who doesn't show up on the platform for as long as a visit may take isn't waited for.
-
-    Args:
-        study: says how long that is.
-        visit: in any state.
-        now: milliseconds since 1970.
-        shown_up: whether the platform knows of its submission.
-    """
-    return visit.state in JUDGED_FROM and (shown_up or visit.arrived_at >= now - study.file.pages.visit_minutes * 60_000)
+def waits_for_a_verdict(visit: Visit, *, shown_up: bool) -> bool:
+    """Whether somebody is to be judged, or given up by a harvest, as the platform doesn't know of the submission."""
+    return visit.state in JUDGED_FROM and (shown_up or visit.platform_state != NEVER_SHOWN)
 
 
 def task_statuses(stock: Stock) -> tuple[TaskStatus, ...]:

@@ -10,10 +10,8 @@ from crowd_imi.harvester.strays import strays_of
 from crowd_imi.lifecycle import Action, Payment, PlatformStatus, action_for
 from crowd_imi.platforms.base import Capability, Platform
 from crowd_imi.stock import waits_for_a_verdict
-from crowd_imi.store import Store
 from crowd_imi.store.submissions import NEVER_SHOWN
 from crowd_imi.store.tables import Visit
-from crowd_imi.study import Study
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Comparison:
     """The visits of all postings of a study on one platform, beside its submissions.
 
     Attributes:
-        judging: how many wait for a verdict.
+        judging: how many wait for a verdict, or to be given up.
         to_pay: how many are owed their reward, with a verdict or before it.
         missing: visits that were handed in here, and that the platform never showed.
         strays: status → submissions that have a place, or may have, and no visit here.
@@ -48,7 +46,7 @@ class Reported:
     submissions: dict[str, str]
 
 
-def compare(study: Study, store: Store, platform: Platform, visits: Sequence[Visit], reported: Reported) -> Comparison:
+def compare(platform: Platform, visits: Sequence[Visit], reported: Reported) -> Comparison:
     """Compare the visits of all postings with what the platform said of them."""
     said, submissions = reported.statuses, reported.submissions
     # Where only those are listed who handed in, others are at it.
@@ -58,7 +56,7 @@ def compare(study: Study, store: Store, platform: Platform, visits: Sequence[Vis
     unseen = {visit.id for visit in ours if submissions[visit.id] not in said[visit.posting_id]}
     missing = tuple(visit.id for visit in visits if visit.id in unseen and visit.platform_state == NEVER_SHOWN)
     return Comparison(
-        judging=sum(waits_for_a_verdict(study, visit, store.now(), shown_up=visit.id not in unseen) for visit in visits),
+        judging=sum(waits_for_a_verdict(visit, shown_up=visit.id not in unseen) for visit in visits),
         to_pay=_to_pay([visit for visit in visits if visit.id not in missing], there),
         missing=missing,
         strays=dict(sorted(_strays(reported, visits).items())),

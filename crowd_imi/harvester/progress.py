@@ -107,7 +107,7 @@ def next_steps(  # noqa: PLR0913, PLR0917 (what a sentence may speak of)
         yield from _coming(stock, free, under_way, more=not below_floor)
     if stock.unaffordable:
         which = _named(stock.unaffordable)
-        but = " but who comes to a free place" if stock.to_come else ""
+        but = " but who comes to a free place" if stock.to_come and state is PostingState.OPEN else ""
         yield f"{len(stock.unaffordable)} tasks get nobody below the cap{but}: raise pay.cap in study.toml ({which})"
     if label == PILOT and stock.complete and not waiting:
         people = len(stock.valid) + len(stock.exhausted)

@@ -43,7 +43,7 @@ def reconcile(this: Round) -> Reconciled:
         visits = visits_of(session, this.posting)
     moved = [_follow(this, visit.id) for visit in visits if _has_news(this, visit)]
     _close_lost_payments(this, visits)
-    for visit in visits:
+    for visit in visits if this.whole else ():
         if visit.state in JUDGED_FROM and not this.has_shown_up(visit.id) and visit.platform_state != NEVER_SHOWN:
             _give_up_waiting(this, visit.id, now - minutes * 60_000)
     book_found(this)

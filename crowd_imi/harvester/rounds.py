@@ -78,10 +78,12 @@ def _harvest(this: Round) -> Harvest:
     with store.read() as session:
         proposal = top_up(session, study, store, platform)
         came = visits_of(session, this.posting)
-    waits = any(waits_for_a_verdict(study, visit, store.now(), shown_up=this.has_shown_up(visit.id)) for visit in came)
+    waits = any(waits_for_a_verdict(visit, shown_up=this.has_shown_up(visit.id)) for visit in came)
     offered = adjust_places(this, places, stock, more=proposal is None)
+    state = None if this.stop_is_news else this.state
     with store.write() as session:
-        keep_free_places(session, this.posting, max(0, offered - places.used) if this.state is PostingState.OPEN else 0)
+        # A paused one may be opened again, and then people come.
+        keep_free_places(session, this.posting, 0 if state is PostingState.STOPPED else max(0, offered - places.used))
     pause_below_floor(this, below=proposal is not None)
     open_tasks = {task.task for task in stock.open}
     return Harvest(
@@ -101,7 +103,7 @@ def _harvest(this: Round) -> Harvest:
         short=_short(this, stock),
         to_compensate=tuple(this.stranded),
         refused=tuple(this.refused),
-        complete=is_complete(_stock(this), None if this.stop_is_news else this.state) and not waits,
+        complete=is_complete(_stock(this), state) and not waits,
     )
 
 

@@ -87,7 +87,7 @@ def status(study: Study, store: Store, platform: Platform) -> Status:
             "paused_by_harvest": posting is not None and is_paused_below_floor(session, posting.id),
         }
         promised_in_all = committed(session, stock, each, bonuses.beside)
-    compared = compare(study, store, platform, everybody, Reported(said, submissions))
+    compared = compare(platform, everybody, Reported(said, submissions))
     at_it = any(visit.state in UNDER_WAY for visit in everybody)
     taken = sum(status in OCCUPYING for status in statuses.values())
     if posting is not None and posting.platform_id is not None:

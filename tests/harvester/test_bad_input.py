@@ -408,6 +408,11 @@ def test_who_fails_practice_and_never_hands_in_keeps_no_money_and_no_attempt_and
         there.go()
         assert there.status().committed.amount == 180
         there.pass_hours()
+        # Nobody gave them up yet: the attempt isn't lost, and the study not complete.
+        assert any("judges 1" in step for step in there.status().next) and not there.status().complete
+        # A look that is told of somebody else goes by what was listed before, so that nobody is given up by it.
+        harvest(there.study, there.store, there.rig.platform, Known(), frozenset())
+        assert there.status().remarks == ()
         done = there.go()
         now = there.status()
         assert now.committed.amount == 0 and not done.short and done.places == 2 and [arm.open for arm in now.arms] == [2]

@@ -414,6 +414,11 @@ def test_a_study_isnt_complete_while_whoever_comes_to_a_free_place_is_let_in(wor
         assert not world.round("whole", 0).complete
         said = status(world.study, world.store, world.board).next
         assert f"waiting for {HERE if complete else TASKS} to come" in said
+        world.board.letting_in = PostingState.PAUSED  # by a person: they come when it is opened again
+        assert not world.round("whole", 0).complete
+        now = status(world.study, world.store, world.board)
+        assert not now.complete and not any("free place" in step or "nothing more" in step for step in now.next)
+        world.board.letting_in = PostingState.OPEN
         world.step([(person, "begins") for person in coming])
         world.pass_time(11)
         world.step([(person, "finishes well") for person in coming])

@@ -151,7 +151,7 @@ def take_snapshot(study: Study, store: Store, now: int) -> Snapshot:
     moment = _study_time(store, visits, now)
     with store.read() as session:
         promised = committed(session, stock, price, bonuses.beside)
-        complete = _is_complete(session, study, {MAIN: stock, PILOT: pilots}, moment)
+        complete = _is_complete(session, {MAIN: stock, PILOT: pilots})
     places = task_statuses(stock)
     return Snapshot(
         study=study.file.study.name,
@@ -191,15 +191,14 @@ def _bonuses(session: Session, study: Study, platform: PlatformName) -> Promised
     return promised_at(session, study, platform, 0 if one is None else one.amount)
 
 
-def _is_complete(session: Session, study: Study, stocks: Mapping[str, Stock], now: int) -> bool:
+def _is_complete(session: Session, stocks: Mapping[str, Stock]) -> bool:
     """As ``status`` reckons it, by what the last harvest read of the platform."""
     posted = [posting for posting in postings(session) if posting.platform_id is not None]
     if not all_complete(stocks, {posting.label: PostingState(posting.state) for posting in posted}):
         return False
     visits = [(posting.platform, visit) for posting in posted for visit in visits_of(session, posting.id)]
     return not any(
-        visit.state in UNDER_WAY or waits_for_a_verdict(study, visit, now, shown_up=_shown_up(platform, visit))
-        for platform, visit in visits
+        visit.state in UNDER_WAY or waits_for_a_verdict(visit, shown_up=_shown_up(platform, visit)) for platform, visit in visits
     )
 
 

@@ -1,6 +1,7 @@
 """The stand-in by itself: what boto3 is told, what time does, what survives a kill."""
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 from werkzeug.test import Client
 
+from crowd_imi.platforms.standins.mturk import events
 from crowd_imi.platforms.standins.mturk.app import OPERATIONS, create_app
 from crowd_imi.platforms.standins.mturk.books import fee_of
 from crowd_imi.platforms.standins.mturk.wire import PREFIX, service_model
@@ -69,9 +71,9 @@ def offline(tmp_path: Path) -> Iterator[Offline]:
     client = Client(app)
     scope = "Credential=K/20260101/us-east-1/mturk-requester/aws4_request, SignedHeaders=host, Signature="
 
-    def call(name: str, **parameters: Any) -> Any:
+    def call(name: str, method: str = "post", **parameters: Any) -> Any:
         if name.startswith("/"):
-            reply = client.post(name, **{"data" if name.startswith("/mturk") else "json": parameters})
+            reply = client.open(name, method=method, **{"data" if name.startswith("/mturk") else "json": parameters})
             assert reply.status_code < 400, reply.text
             return reply.json if reply.is_json else reply.text
         headers = {"X-Amz-Target": f"{PREFIX}.{name}", "Authorization": f"AWS4-HMAC-SHA256 {scope}{'0' * 64}"}
@@ -369,6 +371,38 @@ def test_a_test_notification_arrives_and_nothing_goes_to_another_machine(client:
     assert document["Events"][0]["EventType"] == "Ping"
     elsewhere = {**wanted, "Destination": "https://sqs.us-east-1.amazonaws.com/1/turk"}
     assert error(client.send_test_event_notification, Notification=elsewhere, TestEventType="Ping")[0] == "InvalidParameterValue"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_books_that_are_emptied_while_a_notice_is_sent_lose_no_later_one(
+    offline: Offline, monkeypatch: pytest.MonkeyPatch, at_once: bool
+):
+    _, call = offline
+    wanted = {"Destination": "http://127.0.0.1:1/queue", "Transport": "SQS", "Version": "2014-08-15", "EventTypes": ["Ping"]}
+    begun, emptied, sent = threading.Event(), threading.Event(), []
+
+    class Queue:
+        def send_message(self, **message: str) -> None:
+            sent.append(message["MessageBody"])
+            begun.set()
+            emptied.wait(30)
+
+    def ping() -> None:
+        call("SendTestEventNotification", Notification=wanted, TestEventType="Ping")
+
+    monkeypatch.setattr(events, "_client", lambda *_: Queue())
+    ping()
+    assert begun.wait(30)
+    call("/standin/books", method="delete")
+    if at_once:
+        ping()
+    emptied.set()
+    if not at_once:
+        ping()
+    deadline = time.monotonic() + 30
+    while len(sent) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(set(sent)) == len(sent) == 2
 
 
 # Time and death.

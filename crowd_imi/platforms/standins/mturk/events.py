@@ -184,8 +184,9 @@ class Postman:
             log.warning("a notification couldn't be sent: %s", type(error).__name__)
             delivered = False
         with Session(self._engine) as session, session.begin():
-            row = session.get_one(Notice, notice.number)
-            row.delivered, row.tries = delivered, row.tries + 1
+            row = session.get(Notice, notice.number)
+            if row is not None and row.document == notice.document:  # the books may be new ones by now
+                row.delivered, row.tries = delivered, row.tries + 1
         return delivered or notice.tries + 1 >= TRIES
 
     def _deliver(self, notice: Notice) -> None:
